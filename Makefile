@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+VM ?= test-vm
+# Passed on to ansible-playbook: ARGS='-i fleet.yml --check'
+ARGS ?=
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+VIRSH := virsh --connect qemu:///system
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+##@ The main job
+.PHONY: vm verify destroy clean
+vm: setup-run ## Prepare this host, start the VM with its share, verify it, show how to connect
+	ansible-playbook playbooks/virtiofs-vm.yml $(ARGS)
+
+verify: setup-run ## Check host and guest again
+	ansible-playbook playbooks/verify.yml $(ARGS)
+
+destroy: setup-run ## Remove the VM and all that was made for it
+	ansible-playbook playbooks/destroy.yml $(ARGS)
+
+clean: destroy ## Remove the VM, the test lab and all caches
+	tests/run-molecule --destroy
+	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+##@ Tests
+.PHONY: test check ruff mypy yamllint ansible-lint shellcheck unit sanity nix molecule
+test: check sanity nix molecule ## Everything
+check: ruff mypy yamllint ansible-lint shellcheck unit ## The fast part
+
+ruff: setup-test
+	ruff check
+
+mypy: setup-test
+	mypy
+
+yamllint: setup-test
+	yamllint --strict .
+
+ansible-lint: setup-test
+	ansible-lint --strict
+
+shellcheck: setup-test
+	git grep -lE '^#!.*\<(ba|da)?sh\>' | xargs --no-run-if-empty shellcheck
+
+unit: setup-test
+	pytest
+
+sanity: setup-test
+	tests/run-sanity
+
+nix: setup-test
+	git ls-files -z '*.nix' | xargs --null --no-run-if-empty nix-instantiate --parse >/dev/null
+
+molecule: setup-test
+	tests/run-molecule
+
+##@ The VM, as the original Makefile had it (VM=test-vm)
+.PHONY: vm-create vm-start vm-stop vm-destroy vm-reset vm-ssh vm-console vm-display vm-status
+vm-create: vm ## Create and start it
+
+vm-start: ## Start it
+	$(VIRSH) start $(VM)
+
+vm-stop: ## Ask it to shut down
+	$(VIRSH) shutdown $(VM)
+
+vm-destroy: ## Switch it off
+	$(VIRSH) destroy $(VM)
+
+vm-reset: destroy ## Remove it, to begin anew
+
+vm-ssh: ## Log in
+	scripts/vm-ssh $(VM)
+
+vm-console: ## Attach to its serial console (leave with Ctrl-])
+	$(VIRSH) console $(VM)
+
+vm-display: ## Open its screen
+	remote-viewer "$$($(VIRSH) domdisplay $(VM))"
+
+vm-status: ## Show its state
+	$(VIRSH) dominfo $(VM)
+
+##@ Setting up
+.PHONY: setup setup-run setup-test help
+setup: setup-test ## Install what is missing for all targets
+
+setup-run setup-test: setup-%:
+	@scripts/setup $*
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' \
+		$(firstword $(MAKEFILE_LIST))
