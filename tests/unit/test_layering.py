@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
+FILES = sorted(path.relative_to(PLUGINS).as_posix() for path in PLUGINS.rglob("*.py"))
 MODULE_UTILS = "ansible_collections.keystone.virtiofs.plugins.module_utils"
 
 # They decide from values alone: no Ansible, no libvirt, no files, no processes, no clock, no chance.
@@ -69,7 +70,7 @@ def violations(file: str, source: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("file", sorted(path.relative_to(PLUGINS).as_posix() for path in PLUGINS.rglob("*.py")))
+@pytest.mark.parametrize("file", FILES)
 def test_a_file_imports_only_what_its_layer_may(file: str) -> None:
     assert violations(file, (PLUGINS / file).read_text()) == set()
 

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What users read is true: examples are accepted, return values told, role defaults as specified."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import yaml
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.arg_spec import ModuleArgumentSpecValidator
+from ansible.playbook.task import Task
+
+CHECKOUT = Path(__file__).parents[2]
+COLLECTION = "keystone.virtiofs"
+MODULES = sorted(path.stem for path in CHECKOUT.glob("plugins/modules/*.py"))
+ROLES = sorted(path.name for path in CHECKOUT.glob("roles/*"))
+SUPPORT = {"full", "none", "partial", "N/A"}
+
+
+def documentation(kind: str, names: set[str]) -> dict[str, Any]:
+    command = ["ansible-doc", "--json", "--type", kind, *sorted(names)]
+    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    shown: dict[str, Any] = json.loads(result.stdout)
+    return shown
+
+
+@pytest.fixture(scope="session")
+def module_docs() -> dict[str, Any]:
+    """The modules' documentation with fragments merged in, by module."""
+    docs = documentation("module", {f"{COLLECTION}.{name}" for name in MODULES})
+    return {name.rpartition(".")[2]: doc for name, doc in docs.items()}
+
+
+class Constructed(Exception):
+    """A module has reached the construction of its AnsibleModule, with these arguments."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__()
+        self.arguments = arguments
+
+
+def construct(*_: object, **arguments: Any) -> NoReturn:
+    raise Constructed(**arguments)
+
+
+def argument_validator(module: str, monkeypatch: pytest.MonkeyPatch) -> ModuleArgumentSpecValidator:
+    """The validator that the module itself would use."""
+    monkeypatch.setattr(AnsibleModule, "__init__", construct)
+    with pytest.raises(Constructed) as constructed:
+        importlib.import_module(f"ansible_collections.{COLLECTION}.plugins.modules.{module}").main()
+    given = constructed.value.arguments
+    rules = ("mutually_exclusive", "required_together", "required_one_of", "required_if", "required_by")
+    return ModuleArgumentSpecValidator(given["argument_spec"], **{rule: given.get(rule) for rule in rules})
+
+
+def action(task: dict[str, Any]) -> str:
+    (name,) = task.keys() - Task.fattributes.keys()
+    return name
+
+
+def tasks(examples: str) -> Iterator[dict[str, Any]]:
+    for task in yaml.safe_load(examples):
+        yield from task.get("block", [task])
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_are_tasks_that_the_module_accepts(
+    module: str, module_docs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validator = argument_validator(module, monkeypatch)
+    examples = list(tasks(module_docs[module]["examples"]))
+    for task in examples:
+        assert action(task).count(".") == 2, f"not a fully qualified name: {action(task)}"
+        assert task.get("name"), f"a task without a name: {task}"
+    own = [task[action(task)] or {} for task in examples if action(task) == f"{COLLECTION}.{module}"]
+    assert own
+    for arguments in own:
+        assert validator.validate(arguments).error_messages == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_tells_its_check_mode_and_diff_support(module: str, module_docs: dict[str, Any]) -> None:
+    attributes = module_docs[module]["doc"]["attributes"]
+    assert {attributes[name]["support"] for name in ("check_mode", "diff_mode")} <= SUPPORT
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_describes_its_return_values_with_samples(module: str, module_docs: dict[str, Any]) -> None:
+    values = module_docs[module]["return"]
+    assert values
+    for name, value in values.items():
+        assert {"description", "returned", "type"} <= value.keys(), name
+        assert {"sample", "contains"} & value.keys(), name
+
+
+def read_yaml(path: str) -> Any:
+    return yaml.safe_load((CHECKOUT / path).read_text())
+
+
+def role_options(role: str) -> dict[str, Any]:
+    """The options of all entry points of a role."""
+    entry_points = read_yaml(f"roles/{role}/meta/argument_specs.yml")["argument_specs"].values()
+    return {name: option for entry in entry_points for name, option in entry.get("options", {}).items()}
+
+
+def role_defaults(role: str) -> dict[str, Any]:
+    file = CHECKOUT / f"roles/{role}/defaults/main.yml"
+    return (yaml.safe_load(file.read_text()) or {}) if file.exists() else {}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_is_documented(role: str) -> None:
+    assert (CHECKOUT / f"roles/{role}/README.md").is_file()
+    assert read_yaml(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_variables_carry_the_roles_name(role: str) -> None:
+    assert [name for name in role_options(role) if not name.startswith(f"{role}_")] == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_defaults_are_those_of_its_specification(role: str) -> None:
+    options, defaults = role_options(role), role_defaults(role)
+    assert defaults.keys() <= options.keys()
+    # What a default is computed from stands in the option's description.
+    fixed = {name: value for name, value in defaults.items() if "{{" not in str(value)}
+    assert fixed == {name: option["default"] for name, option in options.items() if "default" in option}
+
+
+def test_ansible_reads_the_roles_specifications() -> None:
+    names = {f"{COLLECTION}.{role}" for role in ROLES}
+    assert documentation("role", names).keys() == names
