@@ -10,7 +10,8 @@ module: host_info
 short_description: What a host can do with virtiofs, and what is in the way
 description:
   - Reports the versions of libvirt, QEMU and virtiofsd, whether KVM works (proven by running QEMU), the
-    firmware and TPM support for guests, and for each virtiofs feature what it needs and whether this host has it.
+    firmware and TPM support for guests, and for each virtiofs feature what it needs and whether this host
+    has it.
   - What is missing or wrong comes as RV(findings), each with its severity and the fix. A host that is not
     ready is a result, not a failure of this module; see RV(ready).
   - It reads the host itself, so run it there; a remote O(uri) is refused.
@@ -289,9 +290,7 @@ def describe_host(uri: str) -> dict[str, Any]:
         "emulator": facts.emulator,
         "firmware": {
             "uefi": any(firmware.uefi for firmware in facts.firmware),
-            "secure_boot": any(
-                firmware.secure_boot and firmware.enrolled_keys for firmware in facts.firmware
-            ),
+            "secure_boot": any(firmware.secure_boot and firmware.enrolled_keys for firmware in facts.firmware),
             "setup_mode": any(firmware.setup_mode for firmware in facts.firmware),
         },
         "swtpm": facts.swtpm,

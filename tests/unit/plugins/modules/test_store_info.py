@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.keystone.virtiofs.plugins.modules import store_info
+from ansible_collections.keystone.virtiofs.plugins.modules.store_info import (
+    OverlayLayers,
+    layers_of,
+    mount_at,
+    overlay_layers,
+    parse_mountinfo,
+    upper_folder,
+)
+
+LAYERS = (
+    "lowerdir=/nix/store:/sysroot/nix/.ro-store,"
+    "upperdir=/sysroot/nix/.rw-store/upper,workdir=/sysroot/nix/.rw-store/work"
+)
+GUEST = rf"""
+21 1 0:20 / / rw,relatime shared:1 - ext4 /dev/vda rw
+30 21 0:31 / /sysroot/nix/.ro-store ro,relatime - virtiofs nix-store-share rw
+31 21 0:32 / /sysroot/nix/.rw-store rw,relatime shared:2 master:1 - tmpfs tmpfs rw,size=1015360k,mode=755
+32 21 0:33 / /nix/store rw,relatime - overlay overlay rw,{LAYERS}
+33 21 0:34 / /mnt/with\040space\134and\011tab rw - tmpfs none rw
+""".strip()
+
+
+class TestMountinfo:
+    def test_share(self) -> None:
+        share = mount_at(parse_mountinfo(GUEST), "/sysroot/nix/.ro-store")
+        assert share is not None
+        assert (share.source, share.type, share.read_only) == ("nix-store-share", "virtiofs", True)
+
+    @pytest.mark.parametrize(
+        ("mount_point", "read_only"),
+        [("/", False), ("/sysroot/nix/.rw-store", False), ("/mnt/with space\\and\ttab", False)],
+    )
+    def test_optional_fields_and_escapes(self, mount_point: str, read_only: bool) -> None:
+        mount = mount_at(parse_mountinfo(GUEST), mount_point)
+        assert mount is not None
+        assert mount.read_only is read_only
+
+    def test_last_mount_covers_the_others(self) -> None:
+        covered = GUEST + "\n40 32 0:33 / /nix/store ro,relatime - overlay overlay rw,lowerdir=/a\n"
+        mount = mount_at(parse_mountinfo(covered), "/nix/store")
+        assert mount is not None
+        assert mount.read_only
+
+    def test_nothing_there(self) -> None:
+        assert mount_at(parse_mountinfo(GUEST), "/nix") is None
+
+
+@pytest.mark.parametrize(
+    ("options", "layers"),
+    [
+        (
+            ["rw", "lowerdir=/nix/store:/ro", "upperdir=/rw/upper", "workdir=/rw/work"],
+            OverlayLayers(("/nix/store", "/ro"), "/rw/upper", "/rw/work"),
+        ),
+        (["ro", "lowerdir+=/a", "lowerdir+=/b:c"], OverlayLayers(("/a", "/b:c"))),
+        (["lowerdir=/meta::/data"], OverlayLayers(("/meta", "/data"))),
+        (["lowerdir=/with\\:colon:/b"], OverlayLayers(("/with:colon", "/b"))),
+        (["rw"], OverlayLayers()),
+    ],
+)
+def test_overlay_layers(options: list[str], layers: OverlayLayers) -> None:
+    assert overlay_layers(options) == layers
+
+
+@pytest.mark.parametrize(
+    ("upper", "expected"),
+    [
+        (None, None),
+        ("/sysroot/nix/.rw-store/upper", "/sysroot/nix/.rw-store/upper"),
+        ("/sysroot/sysroot/nix/.rw-store/upper", "/sysroot/nix/.rw-store/upper"),
+        ("/elsewhere/upper", "/elsewhere/upper"),
+    ],
+)
+def test_upper_folder_after_switch_root(upper: str | None, expected: str | None) -> None:
+    found = upper_folder(OverlayLayers(upper=upper), "/sysroot/nix/.rw-store")
+    assert found == (Path(expected) if expected else None)
+
+
+@pytest.mark.parametrize(
+    ("held_by", "layers"),
+    [
+        ((), []),
+        (("upper",), ["upper"]),
+        (("share",), ["share"]),
+        (("upper", "share"), ["upper", "share"]),
+        (("store",), ["own"]),
+        (("store", "share"), ["share"]),
+    ],
+)
+def test_layers_of_a_path(tmp_path: Path, held_by: tuple[str, ...], layers: list[str]) -> None:
+    folders = {name: tmp_path / name for name in ("store", "share", "upper")}
+    for folder in folders.values():
+        folder.mkdir()
+    for name in held_by:
+        (folders[name] / "abc-hello").touch()
+    assert layers_of(Path("abc-hello"), folders["store"], folders["share"], folders["upper"]) == layers
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a whiteout")
+def test_deleted_in_the_guest(tmp_path: Path) -> None:
+    upper, share = tmp_path / "upper", tmp_path / "share"
+    upper.mkdir()
+    share.mkdir()
+    (share / "abc").touch()
+    os.mknod(upper / "abc", 0o020000, os.makedev(0, 0))
+    assert layers_of(Path("abc"), tmp_path / "store", share, upper) == ["deleted", "share"]
+
+
+@pytest.mark.parametrize(("code", "stale"), [(errno.ESTALE, True), (errno.ENOENT, False)])
+def test_stale(monkeypatch: pytest.MonkeyPatch, code: int, stale: bool) -> None:
+    def lstat(_path: Path) -> os.stat_result:
+        raise OSError(code, "")
+
+    monkeypatch.setattr(store_info.Path, "lstat", lstat)
+    assert store_info.is_stale(Path("/nix/store/abc")) is stale
+
+
+def test_a_machine_without_a_store(tmp_path: Path) -> None:
+    result = store_info.describe_store(
+        {
+            "mount_point": str(tmp_path / "store"),
+            "ro_store": str(tmp_path / "ro"),
+            "rw_store": str(tmp_path / "rw"),
+            "share_name": "nix-store-share",
+            "paths": [str(tmp_path / "store" / "abc")],
+            "stale_sample": 10,
+        }
+    )
+    assert not result["share"]["mounted"]
+    assert not result["overlay"]["mounted"]
+    assert (result["readable"], result["writable"], result["entries"]) == (False, False, None)
+    assert result["rw_layer"] is None
+    assert result["paths"] == [{"path": str(tmp_path / "store" / "abc"), "exists": False, "layers": []}]
+    assert result["stale"] == []
+
+
+@pytest.fixture
+def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """A guest's folders and the mountinfo that goes with them."""
+    for folder in ("store", "ro", "rw/upper"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("abc-hello", "def-own"):
+        (tmp_path / "store" / name).touch()
+    (tmp_path / "ro" / "abc-hello").touch()
+    mountinfo = tmp_path / "mountinfo"
+    text = GUEST.replace("/sysroot/nix/.ro-store", f"{tmp_path}/ro").replace("/sysroot/nix/.rw-store", f"{tmp_path}/rw")
+    mountinfo.write_text(text.replace("/nix/store", f"{tmp_path}/store"), encoding="utf-8")
+    monkeypatch.setattr(store_info, "_MOUNTINFO", mountinfo)
+    return {
+        "mount_point": f"{tmp_path}/store",
+        "ro_store": f"{tmp_path}/ro",
+        "rw_store": f"{tmp_path}/rw",
+        "share_name": "nix-store-share",
+        "paths": [f"{tmp_path}/store/abc-hello", f"{tmp_path}/store/def-own"],
+        "stale_sample": 10,
+    }
+
+
+def test_a_guest(guest: dict[str, object]) -> None:
+    result = store_info.describe_store(guest)
+    assert result["share"]["mounted"]
+    assert result["share"]["read_only"]
+    assert result["overlay"]["mounted"]
+    assert result["overlay"]["lower"] == [guest["mount_point"], guest["ro_store"]]
+    assert (result["entries"], result["share_entries"]) == (2, 1)
+    assert [path["layers"] for path in result["paths"]] == [["share"], ["own"]]
+    assert result["rw_layer"]["type"] == "tmpfs"
+
+
+def test_another_share_in_its_place(guest: dict[str, object]) -> None:
+    result = store_info.describe_store({**guest, "share_name": "other"})
+    assert not result["share"]["mounted"]
+    assert result["share"]["source"] == "nix-store-share"
