@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils.features import (
+from .features import (
     Virtiofsd,
     format_version,
     unavailable,
@@ -15,7 +15,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils.features import 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ansible_collections.keystone.virtiofs.plugins.module_utils.probe import Firmware, KvmProbe
+    from .probe import Firmware, KvmProbe
 
 ERROR, WARNING, INFO = "error", "warning", "info"
 _OLDEST_LIBVIRT = 6009000
@@ -126,9 +126,7 @@ def _libvirt(facts: HostFacts) -> Finding | None:
         fix = f"usermod -aG libvirt {facts.user} (as root; NixOS: group libvirtd), then log in again"
         problem = f"user {facts.user} is not in the libvirt group: {facts.libvirt_error}"
         return Finding("not_in_libvirt_group", ERROR, problem, fix)
-    return Finding(
-        "libvirt_unreachable", ERROR, f"libvirt does not answer: {facts.libvirt_error}", _start(facts)
-    )
+    return Finding("libvirt_unreachable", ERROR, f"libvirt does not answer: {facts.libvirt_error}", _start(facts))
 
 
 def _libvirt_too_old(version: int) -> Finding | None:
@@ -173,9 +171,7 @@ def _memfd(facts: HostFacts) -> Finding | None:
     if facts.memfd:
         return None
     problem = "no shared memory for guests: the kernel refuses memfd_create"
-    return Finding(
-        "no_shared_memory", ERROR, problem, "Use a kernel >= 3.17 without a seccomp filter on memfd_create"
-    )
+    return Finding("no_shared_memory", ERROR, problem, "Use a kernel >= 3.17 without a seccomp filter on memfd_create")
 
 
 def _session(facts: HostFacts) -> Finding | None:

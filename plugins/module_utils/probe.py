@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils.features import Version, Virtiofsd
+from .features import Version, Virtiofsd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -129,9 +129,7 @@ def parse_virtiofsd_version(text: str) -> tuple[Version | None, bool]:
 
 
 def qemu_version(emulator: str) -> Version | None:
-    found = re.search(
-        r"^QEMU emulator version (\d+(?:\.\d+)+)", _output_of([emulator, "--version"]), re.MULTILINE
-    )
+    found = re.search(r"^QEMU emulator version (\d+(?:\.\d+)+)", _output_of([emulator, "--version"]), re.MULTILINE)
     return _version(found.group(1)) if found else None
 
 
@@ -266,9 +264,7 @@ def user_name() -> str:
         return str(os.geteuid())
 
 
-def has_subordinate_ids(
-    user: str, files: Iterable[Path] = (Path("/etc/subuid"), Path("/etc/subgid"))
-) -> bool:
+def has_subordinate_ids(user: str, files: Iterable[Path] = (Path("/etc/subuid"), Path("/etc/subgid"))) -> bool:
     """Whether the user may map a full range of ids, which a share in session mode needs."""
     return all(_subordinate_ids(user, file) >= _SUBORDINATE_IDS_NEEDED for file in files)
 
@@ -279,18 +275,14 @@ def _subordinate_ids(user: str, file: Path) -> int:
     except OSError:
         return 0
     entries = (line.split(":") for line in lines)
-    return sum(
-        int(entry[2]) for entry in entries if len(entry) == 3 and entry[0] == user and entry[2].isdigit()
-    )
+    return sum(int(entry[2]) for entry in entries if len(entry) == 3 and entry[0] == user and entry[2].isdigit())
 
 
 def find_firmware(dirs: Iterable[Path], machine: str | None = None) -> list[Firmware]:
     """The firmware images for this machine's architecture, in libvirt's order of preference."""
     descriptors = ((file, read_descriptor(file) or {}) for file in descriptor_files(dirs))
     architecture = machine or platform.machine()
-    return [
-        _firmware(file, content) for file, content in descriptors if architecture in _architectures(content)
-    ]
+    return [_firmware(file, content) for file, content in descriptors if architecture in _architectures(content)]
 
 
 def _architectures(descriptor: Mapping[str, Any]) -> list[str]:

@@ -179,75 +179,26 @@ findings:
       sample: Enable virtualization (VT-x, AMD-V) in the firmware
 """
 
-import os
-import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils import probe
-from ansible_collections.keystone.virtiofs.plugins.module_utils.errors import VirtiofsError
 from ansible_collections.keystone.virtiofs.plugins.module_utils.features import (
     FEATURES,
     format_version,
     needs,
     unavailable,
 )
-from ansible_collections.keystone.virtiofs.plugins.module_utils.findings import HostFacts, find_problems
-from ansible_collections.keystone.virtiofs.plugins.module_utils.gateway import LIBVIRT_IMPORT_ERROR, Gateway
+from ansible_collections.keystone.virtiofs.plugins.module_utils.findings import find_problems
+from ansible_collections.keystone.virtiofs.plugins.module_utils.host import Versions, probe_host, read_versions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
-@dataclass(frozen=True)
-class Versions:
-    """What libvirt tells about itself and its QEMU; ``error`` says why it told nothing."""
-
-    libvirt: int | None = None
-    qemu: int | None = None
-    error: str = ""
-
-
-def read_versions(uri: str) -> Versions:
-    if LIBVIRT_IMPORT_ERROR:
-        return Versions(error="this Python cannot import libvirt")
-    try:
-        with Gateway(uri) as gateway:
-            return Versions(gateway.libvirt_version(), gateway.hypervisor_version())
-    except VirtiofsError as error:
-        return Versions(error=error.problem)
-
-
-def probe_host(uri: str, versions: Versions) -> HostFacts:
-    session = urlsplit(uri).path == "/session"
-    descriptors = probe.descriptor_dirs("vhost-user", session)
-    virtiofsd = probe.find_virtiofsd(descriptors)
-    emulator = probe.find_emulator()
-    user = probe.user_name()
-    return HostFacts(
-        libvirt=versions.libvirt,
-        libvirt_error=versions.error,
-        python_binding=LIBVIRT_IMPORT_ERROR is None,
-        libvirt_installed=any(shutil.which(daemon) for daemon in ("libvirtd", "virtqemud")),
-        session=session,
-        user=user,
-        may_use_libvirt=probe.may_use_system_libvirt(),
-        systemd=probe.has_systemd(),
-        os_release=probe.os_release(),
-        emulator=emulator,
-        kvm=probe.probe_kvm(emulator) if emulator else probe.KvmProbe(False, "QEMU is not installed"),
-        virtiofsd=virtiofsd,
-        virtiofsd_executable=virtiofsd is not None and os.access(virtiofsd.path, os.X_OK),
-        broken_descriptors=[str(file) for file in probe.broken_descriptors(descriptors)],
-        memfd=probe.supports_memfd(),
-        apparmor=probe.apparmor_confines_libvirt(),
-        firmware=probe.find_firmware(probe.descriptor_dirs("firmware", session)),
-        swtpm=probe.has_swtpm(),
-        subordinate_ids=probe.has_subordinate_ids(user),
-    )
+    from ansible_collections.keystone.virtiofs.plugins.module_utils.findings import HostFacts
 
 
 def describe_features(facts: HostFacts) -> list[dict[str, Any]]:
