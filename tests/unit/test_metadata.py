@@ -37,7 +37,7 @@ def test_dependencies_are_the_collections_in_use() -> None:
 
 
 def test_code_carries_the_licence_header() -> None:
-    texts = {path: path.read_text() for path in tracked()}
+    texts = {path: path.read_text(errors="replace") for path in tracked()}
     code = {path: text for path, text in texts.items() if path.suffix in CODE or text.startswith("#!")}
     bare = [path for path, text in code.items() if text and "SPDX-License-Identifier" not in text[:500]]
     assert [str(path.relative_to(CHECKOUT)) for path in bare] == []

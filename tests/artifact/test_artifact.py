@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The built collection works where nothing else of the checkout is: its documentation, modules and roles."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+CHECKOUT = Path(__file__).parents[2]
+COLLECTION = "keystone.virtiofs"
+# What a user of the artifact needs, and nothing else.
+SHIPPED = {
+    *("CHANGELOG.rst", "FILES.json", "LICENSE", "MANIFEST.json", "README.md"),
+    *("changelogs", "meta", "nix", "playbooks", "plugins", "roles"),
+}
+NEEDED = {"LICENSE", "MANIFEST.json", "README.md", "meta", "playbooks", "plugins", "roles"}
+
+
+class Installation:
+    """The artifact, installed into an empty path, used from an empty folder without any configuration."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.folder = scratch
+        self.collections = scratch / "collections"
+        self.root = self.collections / "ansible_collections/keystone/virtiofs"
+        foreign = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+        self.environment = {
+            **foreign,
+            "ANSIBLE_COLLECTIONS_PATH": str(self.collections),
+            "ANSIBLE_HOME": str(scratch / "home"),
+            "ANSIBLE_NOCOLOR": "1",
+        }
+
+    def run(self, *command: str) -> str:
+        """The command's output; a failure shows it."""
+        result = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}{result.stderr}"
+        return result.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    installation = Installation(tmp_path_factory.mktemp("artifact"))
+    installation.run("ansible-galaxy", "collection", "build", str(CHECKOUT))
+    (artifact,) = installation.folder.glob("keystone-virtiofs-*.tar.gz")
+    install = ("ansible-galaxy", "collection", "install", "--offline", "--no-deps")
+    installation.run(*install, "--collections-path", str(installation.collections), str(artifact))
+    return installation
+
+
+def test_it_ships_what_users_need_and_nothing_else(installed: Installation) -> None:
+    shipped = {path.name for path in installed.root.iterdir()}
+    assert shipped >= NEEDED
+    assert shipped <= SHIPPED
+
+
+def test_it_ships_tracked_files_only(installed: Installation) -> None:
+    files = (path for path in installed.root.rglob("*") if path.is_file())
+    shipped = {path.relative_to(installed.root).as_posix() for path in files}
+    tracked = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert shipped - {"FILES.json", "MANIFEST.json"} <= set(tracked.stdout.splitlines())
+
+
+def test_it_documents_every_module(installed: Installation) -> None:
+    modules = {f"{COLLECTION}.{path.stem}" for path in CHECKOUT.glob("plugins/modules/*.py")}
+    assert json.loads(installed.run("ansible-doc", "--json", "--list", COLLECTION)).keys() == modules
+
+
+def test_a_module_runs(installed: Installation) -> None:
+    python = f"ansible_python_interpreter={sys.executable}"
+    output = installed.run("ansible", "localhost", "-m", f"{COLLECTION}.host_info", "-e", python)
+    assert "localhost | SUCCESS" in output
+    assert '"versions"' in output
+
+
+def test_a_role_runs(installed: Installation) -> None:
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars": {"ansible_python_interpreter": sys.executable},
+        "tasks": [{"ansible.builtin.include_role": {"name": f"{COLLECTION}.host"}}],
+    }
+    playbook = installed.folder / "play.yml"
+    playbook.write_text(yaml.safe_dump([play]))
+    assert "failed=0" in installed.run("ansible-playbook", "--check", str(playbook))
