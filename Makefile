@@ -20,8 +20,8 @@ destroy: setup-run ## Remove the VM and all that was made for it
 	ansible-playbook playbooks/destroy.yml $(ARGS)
 
 clean: destroy ## Remove the VM, the test lab and all caches
-	tests/run-molecule --destroy
-	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache
+	molecule/_lab/lab down --all
+	rm -rf /var/cache/keystone-virtiofs .cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 ##@ Tests
