@@ -12,13 +12,13 @@ import re
 import traceback
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from typing import Any, Callable, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple
 from urllib.parse import quote, unquote
 
 try:
     from lxml import etree
 except ImportError:
-    LXML_IMPORT_ERROR: Optional[str] = traceback.format_exc()
+    LXML_IMPORT_ERROR: str | None = traceback.format_exc()
 else:
     LXML_IMPORT_ERROR = None
 
@@ -61,7 +61,7 @@ SKELETON = """\
 class Realisation(NamedTuple):
     """How the host makes options real that libvirt's XML cannot express.
 
-    ``read_only_element``: libvirt and virtiofsd enforce ``<readonly/>``; otherwise the source is a read-only bind mount.
+    ``read_only_element``: virtiofsd enforces ``<readonly/>``; otherwise the source is a read-only bind mount.
     ``state``: the directory for the domain's bind mounts and wrappers.
     """
 
@@ -75,13 +75,13 @@ def bind_path(realisation: Realisation, source: str) -> str:
     return f"{realisation.state}/{realisation.domain}/ro/{quote(source, safe='')}"
 
 
-def bound_source(path: str) -> Optional[str]:
+def bound_source(path: str) -> str | None:
     """The source behind a read-only bind mount of the collection, None for any other path."""
     match = _BIND.match(path)
     return unquote(match["source"]) if match else None
 
 
-def wrapper_flags(path: Optional[str]) -> dict[str, str]:
+def wrapper_flags(path: str | None) -> dict[str, str]:
     """The virtiofsd flags that a wrapper of the collection adds; they are its file name."""
     match = _WRAPPER.match(path or "")
     return dict(flag.split("=", 1) for flag in match["flags"].split(",")[1:]) if match else {}
@@ -95,12 +95,12 @@ def _wrapper_path(realisation: Realisation, flags: Mapping[str, str]) -> str:
 # Places: "a/b/@attribute", "a/b" for the text of an element.
 
 
-def _split(place: str) -> tuple[str, Optional[str]]:
+def _split(place: str) -> tuple[str, str | None]:
     path, _at, attribute = place.partition("@")
     return path.rstrip("/"), attribute or None
 
 
-def get(parent: Element, place: str) -> Optional[str]:
+def get(parent: Element, place: str) -> str | None:
     """The text at a place, None when there is none."""
     path, attribute = _split(place)
     element = parent.find(path) if path else parent
@@ -119,7 +119,7 @@ def ensure(parent: Element, path: str) -> Element:
     return element
 
 
-def put(parent: Element, place: str, text: Optional[str]) -> None:
+def put(parent: Element, place: str, text: str | None) -> None:
     """Write a text at a place; None removes it, with elements that are then empty."""
     path, attribute = _split(place)
     if text is not None:
@@ -150,12 +150,26 @@ def drop(parent: Element, path: str) -> None:
 # Codecs of domain options: (read, write) over the <domain> element.
 
 
-def _read_memory(root: Element, place: str) -> Optional[int]:
+def _read_memory(root: Element, place: str) -> int | None:
     element = root.find(place)
     if element is None or not element.text:
         return None
-    units = {"b": 1, "bytes": 1, "kb": 10**3, "k": 2**10, "kib": 2**10, "mb": 10**6, "m": 2**20, "mib": 2**20,
-             "gb": 10**9, "g": 2**30, "gib": 2**30, "tb": 10**12, "t": 2**40, "tib": 2**40}
+    units = {
+        "b": 1,
+        "bytes": 1,
+        "kb": 10**3,
+        "k": 2**10,
+        "kib": 2**10,
+        "mb": 10**6,
+        "m": 2**20,
+        "mib": 2**20,
+        "gb": 10**9,
+        "g": 2**30,
+        "gib": 2**30,
+        "tb": 10**12,
+        "t": 2**40,
+        "tib": 2**40,
+    }
     return int(element.text) * units[(element.get("unit") or "KiB").lower()] // 2**20
 
 
@@ -169,7 +183,7 @@ def _write_memory(root: Element, place: str, value: int) -> None:
 _CPU_MODES = ("host-passthrough", "host-model", "maximum")
 
 
-def _read_cpu(root: Element, place: str) -> Optional[str]:
+def _read_cpu(root: Element, place: str) -> str | None:
     return get(root, f"{place}/model") if get(root, f"{place}/@mode") == "custom" else get(root, f"{place}/@mode")
 
 
@@ -234,7 +248,7 @@ def _cdrom(root: Element) -> Element:
     return root.find("devices/disk[@device='cdrom']")
 
 
-def _read_iso(root: Element, place: str) -> Optional[str]:
+def _read_iso(root: Element, place: str) -> str | None:
     cdrom = _cdrom(root)
     return None if cdrom is None else get(cdrom, "source/@file") or ""
 
@@ -249,7 +263,7 @@ def _write_iso(root: Element, place: str, value: str) -> None:
     put(cdrom, "source/@file", value or None)
 
 
-def _read_serial_log(root: Element, place: str) -> Optional[str]:
+def _read_serial_log(root: Element, place: str) -> str | None:
     return get(root, f"{place}/log/@file")
 
 
@@ -302,12 +316,14 @@ def _read_cache(share: Element, place: str) -> str:
     return wrapper_flags(get(share, "binary/@path")).get("cache") or get(share, place) or "auto"
 
 
-def _read_idmap(share: Element, place: str) -> Optional[dict[str, list[dict[str, int]]]]:
+def _read_idmap(share: Element, place: str) -> dict[str, list[dict[str, int]]] | None:
     if share.find(place) is None:
         return None
     return {
-        kind: [{name: int(entry.get(name)) for name in ("start", "target", "count")}
-               for entry in share.iterfind(f"{place}/{kind}")]
+        kind: [
+            {name: int(entry.get(name)) for name in ("start", "target", "count")}
+            for entry in share.iterfind(f"{place}/{kind}")
+        ]
         for kind in ("uid", "gid")
     }
 
@@ -319,17 +335,17 @@ def _write_idmap(share: Element, place: str, value: Mapping[str, Any]) -> None:
             etree.SubElement(ensure(share, place), kind, {name: str(number) for name, number in entry.items()})
 
 
-def _read_int(parent: Element, place: str) -> Optional[int]:
+def _read_int(parent: Element, place: str) -> int | None:
     text = get(parent, place)
     return None if text is None else int(text)
 
 
-def _read_on_off(parent: Element, place: str) -> Optional[bool]:
+def _read_on_off(parent: Element, place: str) -> bool | None:
     text = get(parent, place)
     return None if text is None else text == "on"
 
 
-def _read_source(share: Element, place: str) -> Optional[str]:
+def _read_source(share: Element, place: str) -> str | None:
     path = get(share, place)
     return None if path is None else bound_source(path) or path
 
@@ -398,7 +414,10 @@ def read_share(element: Element) -> dict[str, Any]:
 
 def write_share(element: Element, values: Mapping[str, Any], realisation: Realisation) -> None:
     """Write the given share options into a <filesystem>; options that are not given stay as they are."""
-    wanted = {**read_share(element), **{option: value for option, value in values.items() if value is not None}}
+    wanted = {
+        **read_share(element),
+        **{option: value for option, value in values.items() if value is not None},
+    }
     for field in SHARE:
         if field.codec in _WRITE and values.get(field.option) is not None:
             write_field(field, element, values[field.option])
@@ -427,7 +446,9 @@ def _write_share_daemon(element: Element, wanted: Mapping[str, Any], realisation
     cache = wanted["cache"]
     # "auto" is virtiofsd's default and cannot be said in XML: the element is left out.
     put(element, "binary/cache/@mode", cache if cache in ("none", "always") else None)
-    flags = {field.place: wanted[field.option] for field in SHARE if field.codec is Codec.WRAPPER and wanted[field.option]}
+    flags = {
+        field.place: wanted[field.option] for field in SHARE if field.codec is Codec.WRAPPER and wanted[field.option]
+    }
     if cache == "metadata":
         flags["cache"] = cache
     if flags:
@@ -459,6 +480,18 @@ def mac_for(name: str, index: int) -> str:
     return f"52:54:00:{digest[0:2]}:{digest[2:4]}:{digest[4:6]}"
 
 
+def volume_xml(name: str, size: int, image_format: str, backing: str | None) -> str:
+    """A new storage volume of ``size`` MiB."""
+    volume = etree.Element("volume")
+    put(volume, "name", name)
+    put(volume, "capacity/@unit", "MiB")
+    put(volume, "capacity", str(size))
+    put(volume, "target/format/@type", image_format)
+    if backing:
+        put(volume, "backingStore/path", backing)
+    return str(etree.tostring(volume, encoding="unicode"))
+
+
 class DomainXml:
     """A domain's XML document."""
 
@@ -469,7 +502,7 @@ class DomainXml:
             self.root = etree.fromstring(text.encode(), parser)
         except etree.XMLSyntaxError as error:
             raise InvalidInput(f"the XML from {origin} is malformed: {error}", fix="Correct the xml option.") from None
-        if self.root.getroottree().docinfo.doctype:
+        if etree.ElementTree(self.root).docinfo.doctype:  # type: ignore[attr-defined]  # lxml-stubs lacks it
             raise InvalidInput(f"the XML from {origin} has a DOCTYPE", fix="Remove it: entities are never expanded.")
         if self.root.tag != "domain":
             raise InvalidInput(f"the XML from {origin} is a <{self.root.tag}>, not a <domain>", fix="Give domain XML.")
@@ -496,11 +529,24 @@ class DomainXml:
         return hashlib.sha256(etree.tostring(self.root, method="c14n", with_comments=False)).hexdigest()
 
     @property
-    def name(self) -> Optional[str]:
+    def name(self) -> str | None:
         return get(self.root, "name")
 
+    def set_name(self, name: str) -> None:
+        put(self.root, "name", name)
+
+    def adopt(self, existing: DomainXml) -> None:
+        """Take over the identity of an existing domain: uuid, and the MACs that this document does not give."""
+        uuid = existing.root.find("uuid")
+        if uuid is not None and self.root.find("uuid") is None:
+            self.root.append(deepcopy(uuid))
+        old = existing.root.iterfind("devices/interface")
+        for new, old_interface in zip(self.root.iterfind("devices/interface"), old):
+            if get(new, "mac/@address") is None:
+                put(new, "mac/@address", get(old_interface, "mac/@address"))
+
     @property
-    def uuid(self) -> Optional[str]:
+    def uuid(self) -> str | None:
         return get(self.root, "uuid")
 
     def options(self) -> dict[str, Any]:
@@ -509,7 +555,7 @@ class DomainXml:
 
     # The collection's mark: metadata that libvirt keeps and never interprets.
 
-    def mark(self, key: str) -> Optional[str]:
+    def mark(self, key: str) -> str | None:
         """A value of the collection's mark in the metadata."""
         element = self.root.find(f"metadata/{_MARK}")
         return None if element is None else element.get(key)
@@ -539,10 +585,15 @@ class DomainXml:
         """The <filesystem> of a tag as XML text, for attaching and detaching."""
         return str(etree.tostring(self.share_element(tag), encoding="unicode"))
 
-    def share_paths(self) -> Iterator[tuple[str, str]]:
-        """(source directory, virtiofsd path) of every share, as the host sees them."""
-        for element in self._share_elements():
-            yield get(element, "source/@dir") or "", get(element, "binary/@path") or ""
+    def share_paths(self) -> dict[str, tuple[str, str]]:
+        """(source directory, virtiofsd path) of every share by tag, as the host sees them."""
+        return {
+            get(element, "target/@dir") or "": (
+                get(element, "source/@dir") or "",
+                get(element, "binary/@path") or "",
+            )
+            for element in self._share_elements()
+        }
 
     def set_share(self, values: Mapping[str, Any], realisation: Realisation) -> None:
         element = self.share_element(values["tag"])
@@ -581,11 +632,18 @@ class DomainXml:
 
     # PCI ports for hot plug.
 
+    def has_pcie(self) -> bool:
+        """The machine takes hot-plugged devices only in pcie-root-ports (q35), not in free slots (i440fx)."""
+        return self.root.find("devices/controller[@model='pcie-root']") is not None
+
     def free_ports(self) -> int:
         """How many pcie-root-ports have no device: each takes one hot-plugged share."""
         ports = {port.get("index") for port in self.root.iterfind("devices/controller[@model='pcie-root-port']")}
-        used = {str(int(address.get("bus"), 16)) for address in self.root.iterfind("devices/*/address[@type='pci']")
-                if address.get("bus")}
+        used = {
+            str(int(address.get("bus") or "0", 16))
+            for address in self.root.iterfind("devices/*/address[@type='pci']")
+            if address.get("bus")
+        }
         return len(ports - used)
 
     def add_ports(self, count: int) -> None:
@@ -596,7 +654,9 @@ class DomainXml:
 
     def disks(self) -> list[dict[str, Any]]:
         """The hard disks, CD-ROM drives excluded."""
-        return [{**read_fields(DISK, element), "target": get(element, "target/@dev")} for element in self._disk_elements()]
+        return [
+            {**read_fields(DISK, element), "target": get(element, "target/@dev")} for element in self._disk_elements()
+        ]
 
     def add_disk(self, values: Mapping[str, Any]) -> None:
         kind = "volume" if values.get("pool") else "file"
@@ -609,7 +669,15 @@ class DomainXml:
             if field.place and value is not None:
                 write_field(field, disk, value)
 
-    def nvram(self) -> Optional[str]:
+    def set_medium(self, path: str) -> None:
+        """The medium of the CD-ROM drive; an empty path ejects it."""
+        _write_iso(self.root, "devices/disk", path)
+
+    def medium_text(self) -> str:
+        """The CD-ROM drive as XML text, for changing its medium."""
+        return str(etree.tostring(_cdrom(self.root), encoding="unicode"))
+
+    def nvram(self) -> str | None:
         """The file of the UEFI variables, None where libvirt has not chosen one."""
         return get(self.root, "os/nvram")
 
@@ -640,7 +708,7 @@ class DomainXml:
         self._set_forwarded([interface for interface in wanted if interface.get("forwards")])
 
     def _arguments(self) -> list[str]:
-        return [argument.get("value") for argument in self.root.iterfind(f"{_COMMANDLINE}/{_ARG}")]
+        return [argument.get("value") or "" for argument in self.root.iterfind(f"{_COMMANDLINE}/{_ARG}")]
 
     def _forwarded_interfaces(self) -> list[dict[str, Any]]:
         arguments = self._arguments()
@@ -655,8 +723,15 @@ class DomainXml:
             if match and match[1] in devices:
                 device, mac = devices[match[1]]
                 model = "virtio" if device == "virtio-net-pci" else device
-                found.append({"type": "user", "source": None, "mac": mac, "model": model,
-                              "forwards": _read_forwards(match[2])})
+                found.append(
+                    {
+                        "type": "user",
+                        "source": None,
+                        "mac": mac,
+                        "model": model,
+                        "forwards": _read_forwards(match[2]),
+                    }
+                )
         return found
 
     def _set_forwarded(self, wanted: list[dict[str, Any]]) -> None:
@@ -664,13 +739,17 @@ class DomainXml:
         for index, interface in enumerate(wanted):
             forwards = "".join(
                 f",hostfwd=tcp:{forward['address']}:{forward['host_port']}-:{forward['guest_port']}"
-                for forward in interface["forwards"])
+                for forward in interface["forwards"]
+            )
             device = "virtio-net-pci" if interface["model"] == "virtio" else interface["model"]
             # QEMU places legacy -device arguments before libvirt's own devices: without an address it would take a
             # slot that libvirt gave away. libvirt fills slots from the bottom, 0x10 and up stay free.
             self._add_arguments(
-                "-netdev", f"user,id=keystone{index}{forwards}",
-                "-device", f"{device},netdev=keystone{index},mac={interface['mac']},bus=pcie.0,addr={0x10 + index:#x}")
+                "-netdev",
+                f"user,id=keystone{index}{forwards}",
+                "-device",
+                f"{device},netdev=keystone{index},mac={interface['mac']},bus=pcie.0,addr={0x10 + index:#x}",
+            )
 
     def _add_arguments(self, *values: str) -> None:
         line = self.root.find(_COMMANDLINE)
@@ -695,8 +774,10 @@ class DomainXml:
 
 def _read_forwards(text: str) -> list[dict[str, Any]]:
     pattern = r",hostfwd=tcp:(?P<address>[^:]*):(?P<host>\d+)-:(?P<guest>\d+)"
-    return [{"address": match["address"], "host_port": int(match["host"]), "guest_port": int(match["guest"])}
-            for match in re.finditer(pattern, text)]
+    return [
+        {"address": match["address"], "host_port": int(match["host"]), "guest_port": int(match["guest"])}
+        for match in re.finditer(pattern, text)
+    ]
 
 
 def _read_interface(element: Element) -> dict[str, Any]:

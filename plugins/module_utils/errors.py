@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 
 class VirtiofsError(Exception):
     """Base of every error that the collection raises on purpose.
@@ -12,9 +10,7 @@ class VirtiofsError(Exception):
     ``problem`` says what is wrong, ``fix`` what to do; ``domain`` and ``share`` (the mount tag) say where.
     """
 
-    def __init__(
-        self, problem: str, *, fix: str = "", domain: Optional[str] = None, share: Optional[str] = None
-    ) -> None:
+    def __init__(self, problem: str, *, fix: str = "", domain: str | None = None, share: str | None = None) -> None:
         self.problem = problem
         self.fix = fix
         self.domain = domain
@@ -53,7 +49,13 @@ class GatewayError(VirtiofsError):
     """libvirt refused; ``code`` and ``libvirt_message`` are its own."""
 
     def __init__(
-        self, problem: str, *, code: int = 0, libvirt_message: str = "", fix: str = "", domain: Optional[str] = None
+        self,
+        problem: str,
+        *,
+        code: int = 0,
+        libvirt_message: str = "",
+        fix: str = "",
+        domain: str | None = None,
     ) -> None:
         super().__init__(problem, fix=fix, domain=domain)
         self.code = code

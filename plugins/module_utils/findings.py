@@ -15,6 +15,7 @@ from .features import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from .features import Version
     from .probe import Firmware, KvmProbe
 
 ERROR, WARNING, INFO = "error", "warning", "info"
@@ -83,7 +84,9 @@ class HostFacts:
     systemd: bool
     os_release: Mapping[str, str]
     emulator: str | None
+    qemu: Version | None
     kvm: KvmProbe
+    kvm_device_shut: bool
     virtiofsd: Virtiofsd | None
     virtiofsd_executable: bool
     broken_descriptors: Sequence[str]
@@ -198,6 +201,16 @@ def _kvm(facts: HostFacts) -> Finding | None:
     return Finding("kvm_unusable", WARNING, problem, fix)
 
 
+def _kvm_device(facts: HostFacts) -> Finding | None:
+    if facts.session or not facts.kvm_device_shut:
+        return None
+    problem = (
+        "/dev/kvm is not open to libvirt's QEMU user, so libvirt examines QEMU anew, for seconds, "
+        "whenever its abilities are asked for"
+    )
+    return Finding("kvm_device_shut", WARNING, problem, "chgrp kvm /dev/kvm; chmod 0660 /dev/kvm (udev does this)")
+
+
 def _readonly(facts: HostFacts) -> Finding | None:
     if facts.libvirt is None or facts.virtiofsd is None:
         return None
@@ -242,6 +255,7 @@ _RULES: tuple[Callable[[HostFacts], Finding | None], ...] = (
     _memfd,
     _session,
     _kvm,
+    _kvm_device,
     _readonly,
     _apparmor,
     _firmware,

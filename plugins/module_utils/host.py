@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from . import probe
@@ -14,34 +13,17 @@ from .findings import HostFacts
 from .gateway import LIBVIRT_IMPORT_ERROR, Gateway
 
 
-@dataclass(frozen=True)
-class Versions:
-    """What libvirt tells about itself and its QEMU; ``error`` says why it told nothing."""
-
-    libvirt: int | None = None
-    qemu: int | None = None
-    error: str = ""
-
-
-def read_versions(uri: str) -> Versions:
-    if LIBVIRT_IMPORT_ERROR:
-        return Versions(error="this Python cannot import libvirt")
-    try:
-        with Gateway(uri) as gateway:
-            return Versions(gateway.libvirt_version(), gateway.hypervisor_version())
-    except VirtiofsError as error:
-        return Versions(error=error.problem)
-
-
-def probe_host(uri: str, versions: Versions) -> HostFacts:
+def look_at_host(uri: str) -> HostFacts:
+    """Everything that is to be known about this host, with libvirt reached at this URI."""
+    version, error = _libvirt_version(uri)
     session = urlsplit(uri).path == "/session"
     descriptors = probe.descriptor_dirs("vhost-user", session)
     virtiofsd = probe.find_virtiofsd(descriptors)
     emulator = probe.find_emulator()
     user = probe.user_name()
     return HostFacts(
-        libvirt=versions.libvirt,
-        libvirt_error=versions.error,
+        libvirt=version,
+        libvirt_error=error,
         python_binding=LIBVIRT_IMPORT_ERROR is None,
         libvirt_installed=any(shutil.which(daemon) for daemon in ("libvirtd", "virtqemud")),
         session=session,
@@ -50,7 +32,9 @@ def probe_host(uri: str, versions: Versions) -> HostFacts:
         systemd=probe.has_systemd(),
         os_release=probe.os_release(),
         emulator=emulator,
+        qemu=probe.qemu_version(emulator) if emulator else None,
         kvm=probe.probe_kvm(emulator) if emulator else probe.KvmProbe(False, "QEMU is not installed"),
+        kvm_device_shut=probe.is_shut_to_libvirt(probe.KVM_DEVICE),
         virtiofsd=virtiofsd,
         virtiofsd_executable=virtiofsd is not None and os.access(virtiofsd.path, os.X_OK),
         broken_descriptors=[str(file) for file in probe.broken_descriptors(descriptors)],
@@ -60,3 +44,17 @@ def probe_host(uri: str, versions: Versions) -> HostFacts:
         swtpm=probe.has_swtpm(),
         subordinate_ids=probe.has_subordinate_ids(user),
     )
+
+
+def _libvirt_version(uri: str) -> tuple[int | None, str]:
+    """Its version, or None and why it does not tell.
+
+    QEMU's version is asked from QEMU: libvirt may examine its emulators anew for it, which takes seconds.
+    """
+    if LIBVIRT_IMPORT_ERROR:
+        return None, "this Python cannot import libvirt"
+    try:
+        with Gateway(uri) as gateway:
+            return gateway.libvirt_version(), ""
+    except VirtiofsError as error:
+        return None, error.problem

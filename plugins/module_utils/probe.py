@@ -10,6 +10,7 @@ import platform
 import pwd
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
 import time
@@ -178,6 +179,16 @@ def _group_of(path: Path) -> str:
         return grp.getgrgid(gid).gr_name
     except KeyError:
         return str(gid)
+
+
+def is_shut_to_libvirt(device: Path) -> bool:
+    """Whether libvirt's QEMU user cannot open the device: it is in group kvm everywhere."""
+    try:
+        mode = stat.S_IMODE(device.stat().st_mode)
+    except OSError:
+        return False
+    open_to_group = mode & 0o060 == 0o060 and _group_of(device) == "kvm"
+    return not open_to_group and mode & 0o006 != 0o006
 
 
 def _run_with_kvm(emulator: str, timeout: float) -> KvmProbe:

@@ -78,7 +78,7 @@ class Field:
     elements: str = ""
     feature: str = ""
     needs_feature: tuple[Any, ...] = ()
-    check: Optional[Check] = None
+    check: Check | None = None
 
     def argument(self) -> dict[str, Any]:
         """The option as an entry of an argument_spec."""
@@ -105,12 +105,14 @@ def _has_control_characters(text: str) -> bool:
     return any(ord(character) < 32 or ord(character) == 127 for character in text)
 
 
-def check_name(name: str) -> Optional[str]:
+def check_name(name: str) -> str | None:
     """Domain names become file names, XML text and words on command lines: refuse what any of these would misread."""
     if not name:
         return "the name is empty"
     if len(name.encode()) > NAME_BYTES:
-        return f"the name has {len(name.encode())} bytes, at most {NAME_BYTES} fit in the file names libvirt makes of it"
+        return (
+            f"the name has {len(name.encode())} bytes, at most {NAME_BYTES} fit in the file names libvirt makes of it"
+        )
     if _has_control_characters(name):
         return "the name contains a control character"
     forbidden = sorted(set("/<>&\"'") & set(name))
@@ -121,7 +123,7 @@ def check_name(name: str) -> Optional[str]:
     return None
 
 
-def check_tag(tag: str) -> Optional[str]:
+def check_tag(tag: str) -> str | None:
     """The rules of QEMU and of mount(8) for a mount tag."""
     if not tag:
         return "the tag is empty"
@@ -133,7 +135,7 @@ def check_tag(tag: str) -> Optional[str]:
     return None
 
 
-def check_absolute(path: str) -> Optional[str]:
+def check_absolute(path: str) -> str | None:
     """A path in the domain's XML is used by daemons with another working directory."""
     if not path.startswith("/"):
         return f"{path!r} is not an absolute path"
@@ -142,12 +144,12 @@ def check_absolute(path: str) -> Optional[str]:
     return None
 
 
-def check_iso(path: str) -> Optional[str]:
+def check_iso(path: str) -> str | None:
     """An empty path ejects the medium."""
     return check_absolute(path) if path else None
 
 
-def check_mac(mac: str) -> Optional[str]:
+def check_mac(mac: str) -> str | None:
     """A unicast MAC address in the notation that libvirt reports."""
     if not re.fullmatch(r"([0-9a-f]{2}:){5}[0-9a-f]{2}", mac, re.IGNORECASE):
         return f"{mac!r} is not a MAC address like 52:54:00:12:34:56"
@@ -157,7 +159,7 @@ def check_mac(mac: str) -> Optional[str]:
 
 
 def _between(low: int, high: int, unit: str = "") -> Check:
-    def check(value: int) -> Optional[str]:
+    def check(value: int) -> str | None:
         if low <= value <= high:
             return None
         return f"{value} is not between {low} and {high}{' ' + unit if unit else ''}"
@@ -165,7 +167,7 @@ def _between(low: int, high: int, unit: str = "") -> Check:
     return check
 
 
-def check_queue_size(size: int) -> Optional[str]:
+def check_queue_size(size: int) -> str | None:
     """QEMU: vhost-user-fs queues are a power of two, at most 1024 (VIRTQUEUE_MAX_SIZE)."""
     if size < 1 or size > 1024 or size & (size - 1):
         return f"{size} is not a power of two between 1 and 1024"
@@ -183,23 +185,54 @@ SHARE: tuple[Field, ...] = (
     Field("source", "source/@dir", Codec.SOURCE, "path", check=check_absolute),
     Field("socket", "source/@socket", type="path", check=check_absolute, feature="socket"),
     Field("read_only", "readonly", Codec.READ_ONLY, "bool"),
+    # 1024 is what libvirt's own documentation uses; virtiofs needs one request slot per page batch in flight.
     Field("queue_size", "driver/@queue", Codec.INT, "int", initial=1024, check=check_queue_size),
-    Field("cache", "binary/cache/@mode", Codec.CACHE, choices=("none", "auto", "always", "metadata"),
-          feature="cache_metadata", needs_feature=("metadata",)),
+    Field(
+        "cache",
+        "binary/cache/@mode",
+        Codec.CACHE,
+        choices=("none", "auto", "always", "metadata"),
+        feature="cache_metadata",
+        needs_feature=("metadata",),
+    ),
     Field("xattr", "binary/@xattr", Codec.ON_OFF, "bool", feature="xattr"),
     Field("sandbox", "binary/sandbox/@mode", choices=("namespace", "chroot"), feature="sandbox"),
-    Field("thread_pool_size", "binary/thread_pool/@size", Codec.INT, "int", feature="thread_pool",
-          check=_between(0, 1024)),
-    Field("open_files", "binary/openfiles/@max", Codec.INT, "int", feature="open_files",
-          check=_between(64, 2**30)),
+    Field(
+        "thread_pool_size",
+        "binary/thread_pool/@size",
+        Codec.INT,
+        "int",
+        feature="thread_pool_size",
+        check=_between(0, 1024),
+    ),
+    Field(
+        "open_files",
+        "binary/openfiles/@max",
+        Codec.INT,
+        "int",
+        feature="open_files",
+        check=_between(64, 2**30),
+    ),
     Field("posix_lock", "binary/lock/@posix", Codec.ON_OFF, "bool", feature="lock"),
     Field("flock", "binary/lock/@flock", Codec.ON_OFF, "bool", feature="lock"),
-    Field("inode_file_handles", "inode-file-handles", Codec.WRAPPER, choices=("never", "prefer", "mandatory"),
-          feature="inode_file_handles"),
-    Field("idmap", "idmap", Codec.IDMAP, "dict", feature="idmap", fields=(
-        Field("uid", "uid", type="list", elements="dict", fields=_IDMAP_RANGE),
-        Field("gid", "gid", type="list", elements="dict", fields=_IDMAP_RANGE),
-    )),
+    Field(
+        "inode_file_handles",
+        "inode-file-handles",
+        Codec.WRAPPER,
+        choices=("never", "prefer", "mandatory"),
+        feature="inode_file_handles",
+    ),
+    Field(
+        "idmap",
+        "idmap",
+        Codec.IDMAP,
+        "dict",
+        feature="idmap",
+        fields=(
+            Field("uid", "uid", type="list", elements="dict", fields=_IDMAP_RANGE),
+            Field("gid", "gid", type="list", elements="dict", fields=_IDMAP_RANGE),
+        ),
+    ),
 )
 
 DISK: tuple[Field, ...] = (
@@ -254,11 +287,16 @@ PARTS: tuple[Field, ...] = (
     Field("hotplug_ports", type="int", initial=4, check=_between(0, 32)),
 )
 
+STOPPING: tuple[Field, ...] = (
+    Field("shutdown_timeout", type="int", default=60, check=_between(0, 86400, "seconds")),
+    Field("force_stop", type="bool", default=False),
+)
+
 BEHAVIOUR: tuple[Field, ...] = (
     Field("state", choices=STATES, default="present"),
     Field("autostart", type="bool"),
     Field("restart", choices=RESTART_POLICIES, default="never"),
-    Field("shutdown_timeout", type="int", default=60, check=_between(0, 86400, "seconds")),
+    *STOPPING,
     Field("wait_for", choices=WAITS),
     Field("wait_timeout", type="int", default=300, check=_between(1, 86400, "seconds")),
     Field("remove_storage", type="list", elements="path"),
@@ -276,9 +314,16 @@ OF_SHARE = (
     *SHARE,
     Field("state", choices=SHARE_STATES, default="present"),
     Field("restart", choices=RESTART_POLICIES, default="never"),
-    Field("shutdown_timeout", type="int", default=60, check=_between(0, 86400, "seconds")),
+    *STOPPING,
     Field("detach_timeout", type="int", default=30, check=_between(1, 3600, "seconds")),
 )
+
+OF_DOMAINS = (
+    Field("domains", type="list", elements="dict", required=True),
+    Field("purge", type="bool", default=False),
+)
+
+OF_DOMAIN_INFO = (Field("names", type="list", elements="str"),)
 
 
 def problems(fields: Iterable[Field], values: Mapping[str, Any], within: str = "") -> list[str]:
@@ -292,7 +337,7 @@ def problems(fields: Iterable[Field], values: Mapping[str, Any], within: str = "
         problem = field.check(value) if field.check else None
         if problem:
             found.append(f"{label}: {problem}")
-        if field.elements == "dict":
+        if field.elements == "dict" and field.fields:
             for index, item in enumerate(value):
                 found += problems(field.fields, item, f"{label}[{index}].")
         elif field.fields:

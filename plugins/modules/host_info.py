@@ -185,7 +185,6 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils import probe
 from ansible_collections.keystone.virtiofs.plugins.module_utils.features import (
     FEATURES,
     format_version,
@@ -193,11 +192,9 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils.features import 
     unavailable,
 )
 from ansible_collections.keystone.virtiofs.plugins.module_utils.findings import find_problems
-from ansible_collections.keystone.virtiofs.plugins.module_utils.host import Versions, probe_host, read_versions
+from ansible_collections.keystone.virtiofs.plugins.module_utils.host import look_at_host
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ansible_collections.keystone.virtiofs.plugins.module_utils.findings import HostFacts
 
 
@@ -219,20 +216,17 @@ def describe_features(facts: HostFacts) -> list[dict[str, Any]]:
     ]
 
 
-def describe_versions(facts: HostFacts, versions: Versions) -> dict[str, str | None]:
-    qemu: Any = versions.qemu or (probe.qemu_version(facts.emulator) if facts.emulator else None)
+def describe_versions(facts: HostFacts) -> dict[str, str | None]:
     virtiofsd = facts.virtiofsd.version if facts.virtiofsd else None
-    found: Mapping[str, Any] = {"libvirt": versions.libvirt, "qemu": qemu, "virtiofsd": virtiofsd}
+    found = {"libvirt": facts.libvirt, "qemu": facts.qemu, "virtiofsd": virtiofsd}
     return {name: format_version(version) if version else None for name, version in found.items()}
 
 
-def describe_host(uri: str) -> dict[str, Any]:
-    versions = read_versions(uri)
-    facts = probe_host(uri, versions)
+def describe_host(facts: HostFacts) -> dict[str, Any]:
     findings = find_problems(facts)
     return {
         "ready": not any(finding.severity == "error" for finding in findings),
-        "versions": describe_versions(facts, versions),
+        "versions": describe_versions(facts),
         "virtiofsd": {
             "path": facts.virtiofsd.path if facts.virtiofsd else None,
             "legacy": facts.virtiofsd is not None and facts.virtiofsd.legacy,
@@ -262,7 +256,7 @@ def main() -> None:
         module.fail_json(
             msg=f"{uri} is another machine; what a host can do is read from the host itself: run this there"
         )
-    module.exit_json(changed=False, **describe_host(uri))
+    module.exit_json(changed=False, **describe_host(look_at_host(uri)))
 
 
 if __name__ == "__main__":

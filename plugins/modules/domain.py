@@ -1,0 +1,150 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Manage a libvirt domain with virtiofs shares."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: domain
+short_description: Manage a libvirt domain with virtiofs shares
+version_added: 0.1.0
+description:
+  - Brings one libvirt domain to a state. What is not given is not compared, so libvirt's own choices, and those of
+    other tools, stand.
+  - Everything that can be wrong with the task or the host is said before anything is touched.
+author: keystone contributors (@ncrmro)
+extends_documentation_fragment:
+  - keystone.virtiofs.options.connection
+  - keystone.virtiofs.options.domain
+  - keystone.virtiofs.options.attributes
+seealso:
+  - module: keystone.virtiofs.domains
+  - module: keystone.virtiofs.share
+  - module: keystone.virtiofs.domain_info
+"""
+
+EXAMPLES = r"""
+- name: A VM that sees the host's Nix store
+  keystone.virtiofs.domain:
+    name: test-vm
+    state: running
+    memory: 4096
+    vcpus: 2
+    disks:
+      - path: /var/lib/libvirt/images/test-vm.qcow2
+        size: 30720
+    interfaces:
+      - source: default
+    shares:
+      - tag: nix-store-share
+        source: /nix/store
+    wait_for: ssh
+
+- name: Secure Boot in setup mode, a TPM, and an installer to boot from
+  keystone.virtiofs.domain:
+    name: secure-vm
+    firmware: uefi
+    secure_boot: setup
+    tpm: true
+    iso: /var/lib/libvirt/images/installer.iso
+    disks:
+      - pool: default
+        volume: secure-vm.qcow2
+        size: 30720
+
+- name: My own XML, with the store merged in
+  keystone.virtiofs.domain:
+    name: special
+    xml: "{{ lookup('ansible.builtin.file', 'special.xml') }}"
+    shares:
+      - tag: nix-store-share
+        source: /nix/store
+
+- name: Remove a VM together with its disk
+  keystone.virtiofs.domain:
+    name: test-vm
+    state: absent
+    remove_storage:
+      - /var/lib/libvirt/images/test-vm.qcow2
+"""
+
+RETURN = r"""
+domain:
+  description: The domain as it is now; only O(name) and C(state=absent) when there is none.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: Its name.
+      type: str
+    state:
+      description: One of C(running), C(paused), C(stopped), C(absent).
+      type: str
+    uuid:
+      description: Its uuid.
+      type: str
+    addresses:
+      description: Its IP addresses, as far as they are known.
+      type: list
+      elements: str
+    ssh:
+      description: C(host) and C(port) at which its ssh server is reached from the hypervisor; null when not known.
+      type: dict
+    shares:
+      description: Its virtiofs shares, as they run, with the options of this module.
+      type: list
+      elements: dict
+  sample:
+    name: test-vm
+    state: running
+    uuid: 6f9f5a0e-6b4b-4d0c-8d51-0c4a8b3c9d3e
+    addresses: [192.168.122.20]
+    ssh: {host: 192.168.122.20, port: 22}
+    shares:
+      - {tag: nix-store-share, source: /nix/store, read_only: true, queue_size: 1024, cache: auto}
+actions:
+  description: The steps that were taken, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+  sample: [CreateDisk, Define, Start]
+restart_required:
+  description: The running domain needs a restart before it is as wanted.
+  returned: success
+  type: bool
+  sample: false
+restart_reasons:
+  description: What waits for a restart.
+  returned: success
+  type: list
+  elements: str
+  sample: ["memory: runs with 2048, defined is 4096"]
+libvirt_code:
+  description: libvirt's error code, when libvirt refused.
+  returned: failure of libvirt
+  type: int
+  sample: 55
+libvirt_message:
+  description: libvirt's own message, when libvirt refused.
+  returned: failure of libvirt
+  type: str
+  sample: "Requested operation is not valid: domain is not running"
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import schema, task
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec=schema.argument_spec((*schema.OF_DOMAIN, schema.URI)),
+        supports_check_mode=True,
+    )
+    task.run(module, lambda controller: controller.apply_domain(module.params))
+
+
+if __name__ == "__main__":
+    main()
