@@ -24,7 +24,9 @@ READY = HostFacts(
     systemd=True,
     os_release={"ID": "debian"},
     emulator="/usr/bin/qemu-system-x86_64",
+    qemu=(10, 0, 13),
     kvm=KvmProbe(True),
+    kvm_device_shut=False,
     virtiofsd=Virtiofsd("/usr/libexec/virtiofsd", (1, 13, 2)),
     virtiofsd_executable=True,
     broken_descriptors=(),
@@ -89,6 +91,7 @@ def test_nothing_to_say_about_a_ready_host() -> None:
         ({"session": True, "subordinate_ids": False}, "no_subordinate_ids", "error", "--add-subuids"),
         ({"session": True, "libvirt": 9000000}, "session_unsupported", "error", "qemu:///system"),
         ({"kvm": KvmProbe(False, "hangs")}, "kvm_unusable", "warning", "VT-x"),
+        ({"kvm_device_shut": True}, "kvm_device_shut", "warning", "chgrp kvm"),
         ({"libvirt": 10000000}, "readonly_by_bind_mount", "info", "Nothing to do"),
         ({"apparmor": True}, "apparmor_wrapper", "info", "PUx"),
         ({"firmware": ()}, "no_uefi", "info", "apt-get install ovmf"),
@@ -97,9 +100,7 @@ def test_nothing_to_say_about_a_ready_host() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_each_problem_is_found_with_its_fix(
-    differs: dict[str, Any], finding: str, severity: str, fix: str
-) -> None:
+def test_each_problem_is_found_with_its_fix(differs: dict[str, Any], finding: str, severity: str, fix: str) -> None:
     found = {problem.id: problem for problem in find_problems(replace(READY, **differs))}
     assert finding in found
     assert found[finding].severity == severity

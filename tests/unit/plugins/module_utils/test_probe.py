@@ -64,7 +64,7 @@ class TestDescriptors:
         assert self.found(dirs) == "/usr/first"
 
     def test_later_folder_wins_for_one_name(self, dirs: list[Path]) -> None:
-        for folder, binary in zip(dirs, ("/usr/d", "/etc/d", "/home/d")):
+        for folder, binary in zip(dirs, ("/usr/d", "/etc/d", "/home/d"), strict=True):
             self.describe(folder, "50-virtiofsd.json", binary)
         assert self.found(dirs) == "/home/d"
         assert self.found(dirs[:2]) == "/etc/d"
@@ -99,9 +99,7 @@ class TestDescriptors:
             (False, True, ["/usr/share/qemu/fw", "/etc/qemu/fw", "/xdg/qemu/fw"]),
         ],
     )
-    def test_folders(
-        self, monkeypatch: pytest.MonkeyPatch, nixos: bool, session: bool, expected: list[str]
-    ) -> None:
+    def test_folders(self, monkeypatch: pytest.MonkeyPatch, nixos: bool, session: bool, expected: list[str]) -> None:
         monkeypatch.setattr(probe, "is_nixos", lambda: nixos)
         dirs = probe.descriptor_dirs("fw", session, {"XDG_CONFIG_HOME": "/xdg"})
         assert [str(folder) for folder in dirs] == expected
@@ -119,9 +117,7 @@ class TestKvm:
         ("body", "usable", "reason"),
         [
             pytest.param(READY, True, "", id="ready"),
-            pytest.param(
-                'echo "{}"; echo "failed to set MSR 0x10a" >&2; kill -ABRT $$', False, "0x10a", id="abort"
-            ),
+            pytest.param('echo "{}"; echo "failed to set MSR 0x10a" >&2; kill -ABRT $$', False, "0x10a", id="abort"),
             pytest.param(f"{READY}; exit 1", False, "status 1", id="bad-status"),
             pytest.param("exit 0", False, "did not tell", id="silent"),
             pytest.param("exec sleep 60", False, "within 0.2 s", id="hang"),
@@ -129,9 +125,7 @@ class TestKvm:
     )
     def test_outcomes(self, tmp_path: Path, device: Path, body: str, usable: bool, reason: str) -> None:
         started = time.monotonic()
-        result = probe.probe_kvm(
-            script(tmp_path / "qemu", body), timeout=0.2 if "sleep" in body else 5, device=device
-        )
+        result = probe.probe_kvm(script(tmp_path / "qemu", body), timeout=0.2 if "sleep" in body else 5, device=device)
         assert result.usable is usable
         assert reason in result.reason
         assert time.monotonic() - started < 5
@@ -145,6 +139,17 @@ class TestKvm:
         monkeypatch.setattr(probe.os, "access", lambda path, mode: False)
         monkeypatch.setattr(probe, "_group_of", lambda path: "kvm")
         assert "belongs to group kvm" in probe.probe_kvm("/bin/false", device=device).reason
+
+    @pytest.mark.parametrize(
+        ("mode", "group", "shut"),
+        [(0o660, "kvm", False), (0o666, "root", False), (0o660, "993", True), (0o600, "kvm", True)],
+    )
+    def test_open_to_libvirt(
+        self, device: Path, monkeypatch: pytest.MonkeyPatch, mode: int, group: str, shut: bool
+    ) -> None:
+        device.chmod(mode)
+        monkeypatch.setattr(probe, "_group_of", lambda path: group)
+        assert probe.is_shut_to_libvirt(device) is shut
 
     def test_no_emulator(self, tmp_path: Path, device: Path) -> None:
         assert "cannot run" in probe.probe_kvm(str(tmp_path / "absent"), device=device).reason
