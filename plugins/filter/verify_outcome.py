@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Judge what was observed against what was expected."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: verify_outcome
+short_description: Judge the observations of a verification
+description:
+  - Compares each check with what was observed for it. A check passes when its command ended with status 0 and its
+    pattern is found in the output.
+  - Made for the role P(keystone.virtiofs.verify#role).
+author:
+  - The Keystone authors
+positional: _input, observations, not_run
+options:
+  _input:
+    description:
+      - The checks, each with C(id), C(where), C(expectation), C(pattern) and C(fix).
+    type: list
+    elements: dict
+    required: true
+  observations:
+    description:
+      - Results of tasks, each with C(stdout) and C(rc), and with the check's id as C(id) or, from a loop over
+        checks, as C(item.id).
+    type: list
+    elements: dict
+    required: true
+  not_run:
+    description:
+      - Why checks without an observation have none.
+    type: str
+    default: not run
+"""
+
+EXAMPLES = r"""
+- name: Judge
+  ansible.builtin.set_fact:
+    results: "{{ checks | keystone.virtiofs.verify_outcome(observed.results) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: For each check, in the same order, its C(id), C(where), C(expectation), C(found), C(result) (V(pass),
+    V(fail) or V(not_applicable)) and C(fix).
+  type: list
+  elements: dict
+"""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+
+_SHORT_OUTPUT = 5
+
+
+def judge(
+    checks: Iterable[Mapping[str, Any]], observations: Iterable[Mapping[str, Any]], not_run: str = "not run"
+) -> list[dict[str, Any]]:
+    observed = {_check_id(observation): observation for observation in observations}
+    return [_judge(check, observed.get(check["id"]), not_run) for check in checks]
+
+
+def _check_id(observation: Mapping[str, Any]) -> str:
+    return str(observation["id"] if "id" in observation else observation["item"]["id"])
+
+
+def _judge(check: Mapping[str, Any], observation: Mapping[str, Any] | None, not_run: str) -> dict[str, Any]:
+    if observation is None:
+        result, found = "not_applicable", not_run
+    else:
+        result, found = _compare(check["pattern"], observation)
+    kept = {key: check[key] for key in ("id", "where", "expectation", "fix")}
+    return {**kept, "found": found, "result": result}
+
+
+def _compare(pattern: str, observation: Mapping[str, Any]) -> tuple[str, str]:
+    if observation.get("unreachable"):
+        return "fail", f"cannot be reached: {_one_line(observation.get('msg', ''))}"
+    # A command run through ssh with a terminal ends its lines with CR LF.
+    output = str(observation.get("stdout", "")).replace("\r", "")
+    match = re.search(pattern, output, re.MULTILINE)
+    status = observation.get("rc", 0)
+    if match and status == 0:
+        return "pass", _one_line(_whole_lines(output, match))
+    said = _one_line(_said(output) or observation.get("stderr") or "no output")
+    return "fail", f"{said} (exit status {status})" if status else said
+
+
+def _whole_lines(output: str, match: re.Match[str]) -> str:
+    end = output.find("\n", match.end())
+    return output[output.rfind("\n", 0, match.start()) + 1 : end if end >= 0 else None]
+
+
+def _said(output: str) -> str:
+    """A short output's last line; of a long one (mount, dumpxml) no line is telling."""
+    lines = [line for line in output.splitlines() if line.strip()]
+    if len(lines) > _SHORT_OUTPUT:
+        return f"nothing like it in {len(lines)} lines"
+    return lines[-1] if lines else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"verify_outcome": judge}

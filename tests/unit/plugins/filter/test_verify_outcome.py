@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.keystone.virtiofs.plugins.filter.verify_outcome import judge
+
+CHECK = {
+    "id": "share_mounted",
+    "where": "guest",
+    "expectation": "the share is mounted",
+    "command": "mount",
+    "pattern": "^nix-store-share on /ro type virtiofs",
+    "fix": "mount it",
+}
+MOUNTED = "proc on /proc type proc (rw)\r\nnix-store-share on /ro type virtiofs (ro,relatime)\r\n"
+
+
+@pytest.mark.parametrize(
+    ("observed", "result", "found"),
+    [
+        pytest.param(
+            {"rc": 0, "stdout": MOUNTED}, "pass", "nix-store-share on /ro type virtiofs (ro,relatime)", id="match"
+        ),
+        pytest.param({"rc": 0, "stdout": "a on b"}, "fail", "a on b", id="no-match"),
+        pytest.param({"rc": 0, "stdout": "line\n" * 30}, "fail", "nothing like it in 30 lines", id="long-output"),
+        pytest.param({"rc": 1, "stdout": MOUNTED}, "fail", "(exit status 1)", id="match-but-status"),
+        pytest.param({"rc": 127, "stdout": "", "stderr": "mount: not found"}, "fail", "mount: not found", id="stderr"),
+        pytest.param({"rc": 0, "stdout": ""}, "fail", "no output", id="silent"),
+        pytest.param(
+            {"unreachable": True, "msg": "timed out"}, "fail", "cannot be reached: timed out", id="unreachable"
+        ),
+    ],
+)
+@pytest.mark.parametrize("named_by", [{"id": "share_mounted"}, {"item": CHECK}])
+def test_judgement(observed: dict[str, Any], named_by: dict[str, Any], result: str, found: str) -> None:
+    (outcome,) = judge([CHECK], [{**observed, **named_by}])
+    assert outcome["result"] == result
+    assert found in outcome["found"]
+
+
+def test_pattern_over_several_lines_shows_whole_lines_as_one() -> None:
+    check = {**CHECK, "pattern": r"<driver[\s\S]*?<target dir='x'/>"}
+    xml = "<filesystem>\n  <driver type='virtiofs'/>\n  <target dir='x'/>\n</filesystem>\n"
+    (outcome,) = judge([check], [{"id": CHECK["id"], "rc": 0, "stdout": xml}])
+    assert outcome["found"] == "<driver type='virtiofs'/> <target dir='x'/>"
+
+
+def test_what_was_not_observed_is_not_applicable() -> None:
+    assert judge([CHECK], [], "not run in check mode") == [
+        {
+            "id": "share_mounted",
+            "where": "guest",
+            "expectation": "the share is mounted",
+            "fix": "mount it",
+            "found": "not run in check mode",
+            "result": "not_applicable",
+        }
+    ]
+
+
+def test_order_is_that_of_the_checks() -> None:
+    checks = [{**CHECK, "id": name} for name in ("b", "a", "c")]
+    observations = [{"id": name, "rc": 0, "stdout": MOUNTED} for name in ("a", "c", "b")]
+    assert [outcome["id"] for outcome in judge(checks, observations)] == ["b", "a", "c"]
