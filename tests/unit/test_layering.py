@@ -27,7 +27,7 @@ GATEWAY = {f"{MODULE_UTILS}.gateway"}
 
 def forbidden_to(file: str) -> set[str]:
     """What a file, by its path below plugins/, must not import."""
-    kind, _, name = file.partition("/")
+    kind, _separator, name = file.partition("/")
     if kind != "module_utils":
         return LIBVIRT | GATEWAY
     if name == "gateway.py":
