@@ -48,6 +48,11 @@ def test_pattern_over_several_lines_shows_whole_lines_as_one() -> None:
     assert outcome["found"] == "<driver type='virtiofs'/> <target dir='x'/>"
 
 
+def test_line_ends_of_a_terminal_do_not_matter() -> None:
+    check = {**CHECK, "pattern": r"\(ro,relatime\)$"}
+    assert judge([check], [{"id": CHECK["id"], "rc": 0, "stdout": MOUNTED}])[0]["result"] == "pass"
+
+
 def test_what_was_not_observed_is_not_applicable() -> None:
     assert judge([CHECK], [], "not run in check mode") == [
         {

@@ -18,7 +18,7 @@ RUST_1_13 = Virtiofsd("/usr/libexec/virtiofsd", (1, 13, 2))
 UNKNOWN = Virtiofsd("/usr/local/bin/wrapper", None)
 
 NOT_IN_C_DAEMON = {"cache_metadata", "inode_file_handles", "session", "idmap", "readonly"}
-SINCE_LIBVIRT = {"session": 10000000, "idmap": 10000000, "open_files": 10006000, "readonly": 11000000}
+NOT_IN_LIBVIRT_9 = {"session", "idmap", "open_files", "readonly"}
 
 
 def missing_on(libvirt: int, daemon: Virtiofsd | None) -> set[str]:
@@ -28,7 +28,7 @@ def missing_on(libvirt: int, daemon: Virtiofsd | None) -> set[str]:
 @pytest.mark.parametrize(
     ("libvirt", "daemon", "missing"),
     [
-        pytest.param(9000000, C_DAEMON, NOT_IN_C_DAEMON | set(SINCE_LIBVIRT), id="debian-12"),
+        pytest.param(9000000, C_DAEMON, NOT_IN_C_DAEMON | NOT_IN_LIBVIRT_9, id="debian-12"),
         pytest.param(11003000, RUST_1_13, {"lock"}, id="debian-13"),
         pytest.param(11003000, RUST_1_7, {"lock", "cache_metadata", "readonly"}, id="new-libvirt-old-daemon"),
         pytest.param(11003000, C_DAEMON, NOT_IN_C_DAEMON, id="new-libvirt-c-daemon"),
@@ -48,6 +48,23 @@ def test_libvirt_version_is_the_border(feature: Feature) -> None:
     reason = unavailable(feature.id, feature.libvirt - 1, daemon)
     assert reason is not None
     assert f"libvirt >= {format_version(feature.libvirt)}" in reason
+
+
+@pytest.mark.parametrize(
+    ("version", "brings"),
+    [
+        (6009000, {"share", "queue_size", "cache", "xattr", "cache_metadata", "inode_file_handles"}),
+        (7002000, {"sandbox"}),
+        (7003000, {"socket"}),
+        (7009000, {"hotplug"}),
+        (8005000, {"thread_pool_size"}),
+        (10000000, {"session", "idmap"}),
+        (10006000, {"open_files"}),
+        (11000000, {"readonly"}),
+    ],
+)
+def test_what_a_libvirt_release_brings(version: int, brings: set[str]) -> None:
+    assert missing_on(version - 1, RUST_1_13) - missing_on(version, RUST_1_13) == brings
 
 
 @pytest.mark.parametrize(

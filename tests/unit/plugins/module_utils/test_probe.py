@@ -73,6 +73,7 @@ class TestDescriptors:
         self.describe(dirs[0], "50-virtiofsd.json", "/usr/d")
         (dirs[1] / "50-virtiofsd.json").touch()
         assert self.found(dirs) is None
+        assert probe.broken_descriptors(dirs) == []
 
     def test_other_types_and_hidden_files_do_not_count(self, dirs: list[Path]) -> None:
         self.describe(dirs[0], "10-gpu.json", "/usr/gpu", kind="gpu")
