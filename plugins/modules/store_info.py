@@ -151,12 +151,12 @@ writable:
   type: bool
   sample: true
 entries:
-  description: How many entries the store has; null when it cannot be listed.
+  description: How many entries the store has, hidden ones included; null when it cannot be listed.
   returned: success
   type: int
   sample: 1234
 share_entries:
-  description: How many entries the share has; null when it cannot be listed.
+  description: How many entries the share has, hidden ones included; null when it cannot be listed.
   returned: success
   type: int
   sample: 1200
