@@ -310,9 +310,10 @@ wait_timeout:
   default: 300
 remove_storage:
   description:
-    - Image files to delete with O(state=absent).
+    - Disks to delete with O(state=absent), image files by path and volumes as C(POOL/VOLUME). The disks that were
+      created for a domain are listed as C(created_disks) by M(keystone.virtiofs.domain_info).
   type: list
-  elements: path
+  elements: str
 remove_nvram:
   description:
     - Delete the UEFI variables with O(state=absent).

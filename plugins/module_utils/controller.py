@@ -7,6 +7,7 @@ One Controller is one connection; it serves a task with one domain as well as on
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Callable
 
 from . import hostfs, planner, probe
@@ -41,41 +42,32 @@ class Controller:
 
     def apply_domain(self, options: Options) -> dict[str, Any]:
         """Bring one domain to the wanted state; the module's return values."""
-        planner.check_domain(options)
-        return self._apply_domain(options, self._gateway.observe(options["name"]))
+        return self._apply([options], purge=False)[options["name"]]
 
     def apply_domains(self, wanted: list[Options], purge: bool) -> dict[str, Any]:
-        """Bring many domains to the wanted state. All are checked before the first is touched."""
+        """Bring many domains to the wanted state. All are checked and planned before the first is touched."""
         names = [options["name"] for options in wanted]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise InvalidInput(f"listed twice: {', '.join(repeated)}", fix="List every domain once.")
-        for options in wanted:
-            planner.check_domain(options)
-        observed = self._gateway.observe_all()
-        plans = [
-            (options, self._plan_domain(options, observed.get(options["name"], Observed(options["name"]))))
-            for options in wanted
-        ]
-        if purge:
-            plans += self._plan_purge(observed, set(names))
-        results = [self._carry_out(options, plan) for options, plan in plans]
+        results = self._apply(wanted, purge)
         return {
-            "changed": any(result["changed"] for result in results),
-            "restart_required": any(result["restart_required"] for result in results),
-            "diff": [result["diff"] for result in results if result["changed"]],
-            "domains": {plan.name: result for (_options, plan), result in zip(plans, results)},
+            "changed": any(result["changed"] for result in results.values()),
+            "restart_required": any(result["restart_required"] for result in results.values()),
+            "diff": [result["diff"] for result in results.values() if result["changed"]],
+            "domains": results,
         }
 
     def apply_share(self, options: Options) -> dict[str, Any]:
         """Bring one share of an existing domain to the wanted state."""
         planner.check_share(options)
         name = options["domain"]
-        observed = self._gateway.observe(name)
-        if options["state"] == "present":
-            self._check_sources([options], name)
-        plan = planner.plan_share(options, observed, self._host(name))
-        self._execute(plan)
+        with self._exclusive():
+            observed = self._gateway.observe(name)
+            if options["state"] == "present":
+                self._check_sources([options], name)
+            plan = planner.plan_share(options, observed, self._host(name))
+            self._execute(plan)
         return {**_outcome(plan), "domain": self._describe(name)}
 
     def describe_domains(self, names: Iterable[str] | None) -> dict[str, Any]:
@@ -86,34 +78,71 @@ class Controller:
 
     # Planning.
 
-    def _apply_domain(self, options: Options, observed: Observed) -> dict[str, Any]:
-        return self._carry_out(options, self._plan_domain(options, observed))
+    def _apply(self, wanted: list[Options], purge: bool) -> dict[str, dict[str, Any]]:
+        for options in wanted:
+            planner.check_domain(options)
+        with self._exclusive():
+            observed = self._observe([options["name"] for options in wanted], purge)
+            plans = [self._plan_domain(options, observed[options["name"]]) for options in wanted]
+            if purge:
+                plans += self._plan_purge(observed, {options["name"] for options in wanted})
+            for plan in plans:
+                self._execute(plan)
+        if not self._check_mode:
+            for options in wanted:
+                if options.get("wait_for"):
+                    self._wait(options)
+        return {plan.name: {**_outcome(plan), "domain": self._describe(plan.name)} for plan in plans}
+
+    def _observe(self, names: list[str], purge: bool) -> dict[str, Observed]:
+        """The named domains; with purge, or when there are several, all at once."""
+        if len(names) == 1 and not purge:
+            return {names[0]: self._gateway.observe(names[0])}
+        return {**{name: Observed(name) for name in names}, **self._gateway.observe_all()}
+
+    def _exclusive(self) -> AbstractContextManager[None]:
+        """Check mode changes nothing, so it waits for nobody; another machine's lock is out of reach."""
+        return nullcontext() if self._check_mode or self._gateway.is_remote else hostfs.exclusive()
 
     def _plan_domain(self, options: Options, observed: Observed) -> Plan:
         if options["state"] != "absent":
             self._check_files(options)
-            options = planner.resolve_forwards(options, observed, hostfs.is_port_taken)
+            options = planner.resolve_forwards(options, observed, self._port_is_taken(options["name"]))
         plan = planner.plan_domain(options, observed, self._host(options["name"], options, observed))
         self._check_conflicts(plan)
+        self.warnings += plan.warnings
         return plan
 
-    def _plan_purge(self, observed: Mapping[str, Observed], listed: set[str]) -> list[tuple[Options, Plan]]:
+    def _port_is_taken(self, name: str) -> Callable[[str, int], bool]:
+        """Whether a port is in use, or promised to another domain."""
+        promised: set[tuple[str, int]] | None = None
+
+        def is_taken(address: str, port: int) -> bool:
+            nonlocal promised
+            if promised is None:
+                promised = {
+                    (forward["address"], forward["host_port"])
+                    for other in self._gateway.observe_all().values()
+                    for interface in (other.persistent.interfaces() if other.persistent else ())
+                    for forward in interface["forwards"]
+                    if other.name != name
+                }
+            taken = not self._gateway.is_remote and hostfs.is_port_taken(address, port)
+            return taken or (address, port) in promised
+
+        return is_taken
+
+    def _plan_purge(self, observed: Mapping[str, Observed], listed: set[str]) -> list[Plan]:
         """Plans that remove the domains which this collection made and which are no longer listed."""
-        unlisted = [
-            domain
+        return [
+            planner.plan_domain(
+                {"name": name, "state": "absent", "remove_nvram": False, "remove_tpm_state": False},
+                domain,
+                self._host(name),
+            )
             for name, domain in sorted(observed.items())
             if name not in listed and domain.persistent is not None and domain.persistent.is_marked
         ]
-        plans: list[tuple[Options, Plan]] = []
-        for domain in unlisted:
-            options = {
-                "name": domain.name,
-                "state": "absent",
-                "remove_nvram": False,
-                "remove_tpm_state": False,
-            }
-            plans.append((options, planner.plan_domain(options, domain, self._host(domain.name))))
-        return plans
 
     def _host(self, name: str, options: Options | None = None, observed: Observed | None = None) -> Host:
         options = options or {}
@@ -158,8 +187,9 @@ class Controller:
         images = {}
         for disk in options.get("disks") or ():
             images[disk_key(disk)] = self._image(disk)
-        for path in options.get("remove_storage") or ():
-            images[path] = self._image({"path": path})
+        for key in options.get("remove_storage") or ():
+            pool, _slash, volume = key.partition("/")
+            images[key] = self._image({"pool": pool, "volume": volume} if pool else {"path": key})
         return {key: image for key, image in images.items() if image is not None}
 
     def _image(self, disk: Options) -> DiskImage | None:
@@ -209,33 +239,25 @@ class Controller:
                     raise
 
     def _check_conflicts(self, plan: Plan) -> None:
-        """Refuse a definition that takes a MAC address or a disk of another domain."""
+        """Refuse to take, or to remove, what belongs to another domain."""
         defined = next((action.document for action in plan.actions if isinstance(action, planner.Define)), None)
-        if defined is None:
+        removed = {action.key for action in plan.actions if isinstance(action, planner.RemoveDisk)}
+        if defined is None and not removed:
             return
+        macs = set(defined.macs()) if defined else set()
+        disks = removed | (_disk_keys(defined) if defined else set())
         for name, other in self._gateway.observe_all().items():
             theirs = other.persistent or other.live
             if name == plan.name or theirs is None:
                 continue
-            for mac in sorted(set(defined.macs()) & set(theirs.macs())):
-                raise InvalidInput(
-                    f"MAC address {mac} belongs to domain {name}",
-                    fix="Give another mac, or none.",
-                    domain=plan.name,
-                )
-            for key in sorted(_writable_disks(defined) & _writable_disks(theirs)):
-                raise InvalidInput(
-                    f"disk {key} belongs to domain {name}", fix="Give a disk of its own.", domain=plan.name
-                )
+            for mac in sorted(macs & set(theirs.macs())):
+                problem = f"MAC address {mac} belongs to domain {name}"
+                raise InvalidInput(problem, fix="Give another mac, or none.", domain=plan.name)
+            for key in sorted(disks & _disk_keys(theirs)):
+                problem = f"disk {key} belongs to domain {name}"
+                raise InvalidInput(problem, fix="Give a disk of the domain's own.", domain=plan.name)
 
     # Executing.
-
-    def _carry_out(self, options: Options, plan: Plan) -> dict[str, Any]:
-        self.warnings += plan.warnings
-        self._execute(plan)
-        if options.get("wait_for") and not self._check_mode:
-            self._wait(options)
-        return {**_outcome(plan), "domain": self._describe(plan.name)}
 
     def _execute(self, plan: Plan) -> None:
         if self._check_mode:
@@ -249,10 +271,11 @@ class Controller:
             planner.Unbind: lambda a: hostfs.unbind(a.target),
             planner.WriteWrapper: lambda a: hostfs.write_wrapper(a.path, a.virtiofsd, a.flags),
             planner.RemoveState: lambda _a: hostfs.remove_state(self._state, name),
-            planner.RemoveFile: lambda a: hostfs.remove_file(a.path),
+            planner.RemoveDisk: lambda a: self._remove_disk(a.key),
             planner.CreateDisk: lambda a: self._create_disk(a.disk),
             planner.GrowDisk: lambda a: self._grow_disk(name, a),
             planner.Define: self._define,
+            planner.ReservePorts: lambda a: self._reserve_ports(name, a.count),
             planner.Undefine: lambda a: self._gateway.undefine(name, a.remove_nvram, a.remove_tpm_state),
             planner.Start: lambda _a: self._gateway.start(name),
             planner.Resume: lambda _a: self._gateway.resume(name),
@@ -270,12 +293,20 @@ class Controller:
         lost = _lost_options(action.document, defined)
         if lost:
             self.warnings.append(f"domain {defined.name}: this libvirt dropped {', '.join(lost)}")
-        # Only now, with every device in its place, are the spare ports known.
-        missing = action.spare_ports - defined.free_ports()
-        if missing > 0 and defined.has_pcie():
+
+    def _reserve_ports(self, name: str, count: int) -> None:
+        defined = self._gateway.observe(name).persistent
+        if defined is not None:
             wider = defined.copy()
-            wider.add_ports(missing)
+            wider.reserve_ports(count)
             self._gateway.define(wider, defined)
+
+    def _remove_disk(self, key: str) -> None:
+        pool, _slash, volume = key.partition("/")
+        if pool:
+            self._gateway.remove_volume(pool, volume)
+        else:
+            hostfs.remove_image(key)
 
     def _create_disk(self, disk: Options) -> None:
         image_format = disk.get("format") or "qcow2"
@@ -366,6 +397,7 @@ class Controller:
             persistent=observed.persistent is not None,
             managed_save=observed.managed_save,
             made_by_collection=document.is_marked,
+            created_disks=(observed.persistent or document).created_disks(),
             shared_memory=document.has_shared_memory(),
             free_ports=document.free_ports(),
             shares=[planner.given(share) for share in document.shares().values()],
@@ -382,7 +414,7 @@ class Controller:
         return facts
 
 
-def _writable_disks(document: DomainXml) -> set[str]:
+def _disk_keys(document: DomainXml) -> set[str]:
     return {disk_key(disk) for disk in document.disks() if disk_key(disk) != "None/None"}
 
 

@@ -31,6 +31,7 @@ Element = Any
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 MARK_NAMESPACE = "https://github.com/ncrmro/keystone/virtiofs"
 _MARK = f"{{{MARK_NAMESPACE}}}domain"
+_CREATED = f"{{{MARK_NAMESPACE}}}created-disk"
 _ARG = f"{{{QEMU_NAMESPACE}}}arg"
 _COMMANDLINE = f"{{{QEMU_NAMESPACE}}}commandline"
 
@@ -555,21 +556,41 @@ class DomainXml:
 
     # The collection's mark: metadata that libvirt keeps and never interprets.
 
-    def mark(self, key: str) -> str | None:
-        """A value of the collection's mark in the metadata."""
-        element = self.root.find(f"metadata/{_MARK}")
-        return None if element is None else element.get(key)
-
     @property
     def is_marked(self) -> bool:
+        """The collection has defined this domain."""
         return self.root.find(f"metadata/{_MARK}") is not None
 
-    def set_mark(self, key: str, value: str) -> None:
+    @property
+    def template(self) -> str | None:
+        """The digest of the user's XML that the domain was defined from."""
+        return get(self.root, f"metadata/{_MARK}/@template")
+
+    @property
+    def reserved_ports(self) -> int | None:
+        """How many ports for hot plug were asked for."""
+        count = get(self.root, f"metadata/{_MARK}/@hotplug-ports")
+        return int(count) if count else None
+
+    def set_mark(self, **values: str) -> None:
+        """Mark the domain as the collection's, with what it must remember."""
+        element = self._mark()
+        for key, value in values.items():
+            element.set(key.replace("_", "-"), value)
+
+    def created_disks(self) -> list[str]:
+        """The disks whose images the collection created for this domain."""
+        return [disk.get("key") or "" for disk in self.root.iterfind(f"metadata/{_MARK}/{_CREATED}")]
+
+    def add_created_disk(self, key: str) -> None:
+        etree.SubElement(self._mark(), _CREATED, key=key)
+
+    def _mark(self) -> Element:
         metadata = ensure(self.root, "metadata")
         element = metadata.find(_MARK)
         if element is None:
             element = etree.SubElement(metadata, _MARK, nsmap={"keystone": MARK_NAMESPACE})
-        element.set(key, value)
+        return element
 
     # Shares and shared memory.
 
@@ -646,9 +667,12 @@ class DomainXml:
         }
         return len(ports - used)
 
-    def add_ports(self, count: int) -> None:
-        for _port in range(count):
+    def reserve_ports(self, count: int) -> None:
+        """Bring the free ports up to a count, where the machine has such ports, and remember the wish."""
+        missing = count - self.free_ports() if self.has_pcie() else 0
+        for _port in range(missing):
             etree.SubElement(ensure(self.root, "devices"), "controller", type="pci", model="pcie-root-port")
+        self.set_mark(hotplug_ports=str(count))
 
     # Disks.
 

@@ -321,6 +321,10 @@ class Gateway:
         with _translated(f"cannot grow volume {pool}/{name}"):
             self._connection.storagePoolLookupByName(pool).storageVolLookupByName(name).resize(size * 2**20)
 
+    def remove_volume(self, pool: str, name: str) -> None:
+        with _translated(f"cannot remove volume {pool}/{name}"):
+            self._connection.storagePoolLookupByName(pool).storageVolLookupByName(name).delete()
+
     def _find(self, name: str) -> Any:
         try:
             return self._connection.lookupByName(name)

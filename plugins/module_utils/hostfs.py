@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import glob
 import json
 import os
@@ -11,7 +12,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from .domain_xml import STATE, wrapper_flags
@@ -29,6 +31,15 @@ def state_root(session: bool) -> str:
         return STATE
     data = os.environ.get("XDG_DATA_HOME") or str(Path("~/.local/share").expanduser())
     return f"{data}/keystone-virtiofs"
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """Let one task at a time choose ports, write fstab and define domains on this host."""
+    lock = Path("/run/lock", f"keystone-virtiofs-{os.geteuid()}.lock")
+    with lock.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 # Read-only bind mounts.
@@ -184,8 +195,10 @@ def grow_image(path: str, size: int) -> None:
     _run(["qemu-img", "resize", "-q", path, f"{size}M"])
 
 
-def remove_file(path: str) -> None:
-    Path(path).unlink(missing_ok=True)
+def remove_image(path: str) -> None:
+    """Delete an image file; a block device is never deleted."""
+    if Path(path).is_file():
+        Path(path).unlink()
 
 
 # Checks.

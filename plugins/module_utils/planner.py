@@ -15,7 +15,7 @@ from typing import Any, Callable
 from .domain_xml import STATE, DomainXml, Realisation, bound_source, mac_for, wrapper_flags, write_field
 from .errors import InvalidInput, Unsupported
 from .features import Virtiofsd, unavailable
-from .schema import DOMAIN, OF_DOMAIN, OF_SHARE, SHARE, Codec, problems, store_default
+from .schema import DOMAIN, OF_DOMAIN, OF_SHARE, PARTS, SHARE, Codec, problems, store_default
 
 Wanted = Mapping[str, Any]
 """Module options; None means not given."""
@@ -96,8 +96,8 @@ class GrowDisk(Action):
 
 
 @dataclass(frozen=True)
-class RemoveFile(Action):
-    path: str
+class RemoveDisk(Action):
+    key: str  # path or pool/volume
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,13 @@ class RemoveState(Action):
 class Define(Action):
     document: DomainXml
     expected: DomainXml | None  # what was there when the plan was made: anything else is another tool's change
-    spare_ports: int = 0  # ports for hot plug, counted when libvirt has placed the devices
+
+
+@dataclass(frozen=True)
+class ReservePorts(Action):
+    """Add what is missing to this many free ports; they are known only when libvirt has placed all devices."""
+
+    count: int
 
 
 @dataclass(frozen=True)
@@ -411,8 +417,16 @@ def plan_domain(wanted: Wanted, observed: Observed, host: Host) -> Plan:
     check_features(shares, host, wanted["name"])
     document = _target(wanted, shares, observed, host)
     check_nesting(document.shares(), wanted["name"])
-    _plan_disks(wanted, observed, host, plan)
+    disks = _plan_disks(wanted, observed, host, plan)
+    for disk in disks:
+        if isinstance(disk, CreateDisk) and disk_key(disk.disk) not in document.created_disks():
+            document.add_created_disk(disk_key(disk.disk))
+    # Defined first: should the run be killed in between, the definition still knows whose disk it is.
     _plan_define(document, observed, plan)
+    ports = _wanted_ports(wanted, observed)
+    if ports is not None and document.reserved_ports != ports:
+        plan.actions.append(ReservePorts(ports))
+    plan.actions += disks
     restart = _plan_live(wanted, shares, document, observed, host, plan)
     _plan_run_state(wanted, observed, restart, plan)
     if wanted.get("autostart") is not None and wanted["autostart"] != observed.autostart:
@@ -422,6 +436,8 @@ def plan_domain(wanted: Wanted, observed: Observed, host: Host) -> Plan:
     plan.after = {**_domain_view(wanted, document, observed), "state": _state_after(wanted, observed)}
     if wanted.get("autostart") is not None:
         plan.after["autostart"] = wanted["autostart"]
+    if ports is not None:
+        plan.after["hotplug_ports"] = ports
     return plan
 
 
@@ -429,13 +445,14 @@ def _plan_absent(wanted: Wanted, observed: Observed, host: Host, plan: Plan) -> 
     """Stop and undefine; of what the domain leaves behind only what the task names is removed."""
     if observed.is_active:
         plan.actions.append(Destroy())
-    if observed.persistent is not None:
-        plan.actions.append(Undefine(wanted["remove_nvram"], wanted["remove_tpm_state"]))
+    gone = [key for key in wanted.get("remove_storage") or () if key in host.images]
+    plan.actions += [RemoveDisk(key) for key in gone]
     plan.actions += [Unbind(target) for target in sorted(host.binds)]
     if host.binds or host.wrappers:
         plan.actions.append(RemoveState())
-    gone = [path for path in wanted.get("remove_storage") or () if path in host.images]
-    plan.actions += [RemoveFile(path) for path in gone]
+    # Last: should the run be killed before, the definition still tells what is to be removed.
+    if observed.persistent is not None:
+        plan.actions.append(Undefine(wanted["remove_nvram"], wanted["remove_tpm_state"]))
     plan.before = {"state": _state(observed), "storage": gone}
     plan.after = {"state": "absent", "storage": []}
 
@@ -471,7 +488,7 @@ def _target(wanted: Wanted, shares: list[dict[str, Any]], observed: Observed, ho
     _set_disks(document, wanted, host)
     if wanted.get("interfaces") is not None:
         _set_interfaces(document, wanted)
-    _set_ports(document, wanted, observed)
+    document.set_mark()
     return document
 
 
@@ -489,11 +506,11 @@ def _base(wanted: Wanted, observed: Observed, host: Host) -> DomainXml:
     template = DomainXml(wanted["xml"], origin="the xml option")
     _check_template(template, wanted, observed)
     digest = template.digest()
-    if observed.persistent is not None and observed.persistent.mark("template") == digest:
+    if observed.persistent is not None and observed.persistent.template == digest:
         return observed.persistent.copy()
     if observed.persistent is not None:
         template.adopt(observed.persistent)
-    template.set_mark("template", digest)
+    template.set_mark(template=digest)
     return template
 
 
@@ -569,28 +586,22 @@ def _set_interfaces(document: DomainXml, wanted: Wanted) -> None:
         document.set_interfaces(resolved)
 
 
-def _set_ports(document: DomainXml, wanted: Wanted, observed: Observed) -> None:
-    """The wish for spare ports is kept in the mark: what plugged shares use up is not asked for again."""
-    ports = wanted.get("hotplug_ports")
-    if ports is None and observed.persistent is None and not wanted.get("xml"):
-        ports = next(option.initial for option in OF_DOMAIN if option.option == "hotplug_ports")
-    if ports is not None and document.mark("hotplug-ports") != str(ports):
-        document.set_mark("hotplug-ports", str(ports))
-    elif not document.is_marked:
-        document.set_mark("hotplug-ports", "0")
+def _wanted_ports(wanted: Wanted, observed: Observed) -> int | None:
+    """How many ports to reserve. The wish is kept in the mark: what plugged shares use up is not asked for again."""
+    if wanted.get("hotplug_ports") is not None or observed.persistent is not None or wanted.get("xml"):
+        return wanted.get("hotplug_ports")
+    return int(next(option.initial for option in PARTS if option.option == "hotplug_ports"))
 
 
 def _plan_define(document: DomainXml, observed: Observed, plan: Plan) -> None:
     before = observed.persistent
-    if before is not None and before.digest() == document.digest():
-        return
-    ports = document.mark("hotplug-ports") or "0"
-    asked = before is None or before.mark("hotplug-ports") != ports
-    plan.actions.append(Define(document, before, int(ports) if asked else 0))
+    if before is None or before.digest() != document.digest():
+        plan.actions.append(Define(document, before))
 
 
-def _plan_disks(wanted: Wanted, observed: Observed, host: Host, plan: Plan) -> None:
+def _plan_disks(wanted: Wanted, observed: Observed, host: Host, plan: Plan) -> list[Action]:
     live = {disk_key(disk): disk["target"] for disk in observed.live.disks()} if observed.live else {}
+    actions: list[Action] = []
     for disk in wanted.get("disks") or ():
         key = disk_key(disk)
         image = host.images.get(key)
@@ -601,13 +612,14 @@ def _plan_disks(wanted: Wanted, observed: Observed, host: Host, plan: Plan) -> N
                     domain=wanted["name"],
                     fix="Give size (MiB) or backing to have it created.",
                 )
-            plan.actions.append(CreateDisk(disk))
+            actions.append(CreateDisk(disk))
         elif disk.get("size") and disk["size"] > image.size:
-            plan.actions.append(GrowDisk(disk, live.get(key, "")))
+            actions.append(GrowDisk(disk, live.get(key, "")))
         elif disk.get("size") and disk["size"] < image.size:
             plan.warnings.append(
                 f"domain {wanted['name']}: disk {key} has {image.size} MiB, it is never shrunk to {disk['size']} MiB"
             )
+    return actions
 
 
 def _plan_live(
@@ -644,7 +656,7 @@ def _stale_options(wanted: Wanted, document: DomainXml, live: DomainXml) -> list
         and wants[option.option] != has[option.option]
         and (option.codec is not Codec.ISO or has["iso"] is None)
     ]
-    if wanted.get("xml") and document.mark("template") != live.mark("template"):
+    if wanted.get("xml") and document.template != live.template:
         stale.append("xml: runs with an earlier one")
     attached = {disk_key(disk) for disk in live.disks()}
     stale += [
@@ -737,9 +749,9 @@ def _domain_view(wanted: Wanted, document: DomainXml | None, observed: Observed)
     view["disks"] = [disk_key(disk) for disk in document.disks()]
     view["interfaces"] = document.interfaces()
     view["shared_memory"] = document.has_shared_memory()
-    for key in ("hotplug-ports", "template"):
-        if document.mark(key):
-            view[key] = document.mark(key)
+    view["hotplug_ports"] = document.reserved_ports
+    if document.template:
+        view["xml"] = document.template
     return view
 
 

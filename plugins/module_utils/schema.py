@@ -299,7 +299,7 @@ BEHAVIOUR: tuple[Field, ...] = (
     *STOPPING,
     Field("wait_for", choices=WAITS),
     Field("wait_timeout", type="int", default=300, check=_between(1, 86400, "seconds")),
-    Field("remove_storage", type="list", elements="path"),
+    Field("remove_storage", type="list", elements="str"),
     Field("remove_nvram", type="bool", default=False),
     Field("remove_tpm_state", type="bool", default=False),
     Field("xml"),
