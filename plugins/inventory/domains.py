@@ -168,7 +168,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         try:
             found = self._describe(path, cache)
         except VirtiofsError as error:
-            raise AnsibleParserError(str(error)) from error
+            raise AnsibleParserError(str(error)) from None  # or Ansible prints the message again
         for host, domain in self._hosts(found).items():
             self._add(host, domain)
 
