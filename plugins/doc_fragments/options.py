@@ -353,9 +353,10 @@ requirements:
   - lxml
 """
 
-    SHARE = "options:" + indent(_TAG + _SHARE.strip() + "\n" + _STOPPING, "  ")
+    # Annotated: ansible-test reads plain assignments as finished YAML, and these are put together.
+    SHARE: str = "options:" + indent(_TAG + _SHARE.strip() + "\n" + _STOPPING, "  ")
 
-    DOMAIN = "options:" + indent(_DOMAIN, "  ")
+    DOMAIN: str = "options:" + indent(_DOMAIN, "  ")
 
     ATTRIBUTES = """
 options: {}

@@ -25,8 +25,9 @@ def read_yaml(path: str) -> Any:
     return yaml.safe_load((CHECKOUT / path).read_text())
 
 
-def test_the_action_group_has_all_modules() -> None:
-    modules = sorted(path.stem for path in CHECKOUT.glob("plugins/modules/*.py"))
+def test_the_action_group_has_all_modules_that_talk_to_libvirt() -> None:
+    # store_info runs in a guest, which has no libvirt and no uri.
+    modules = sorted(path.stem for path in CHECKOUT.glob("plugins/modules/*.py") if path.stem != "store_info")
     assert read_yaml("meta/runtime.yml")["action_groups"]["all"] == modules
 
 
