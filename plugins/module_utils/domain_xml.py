@@ -415,17 +415,19 @@ def read_share(element: Element) -> dict[str, Any]:
 
 def write_share(element: Element, values: Mapping[str, Any], realisation: Realisation) -> None:
     """Write the given share options into a <filesystem>; options that are not given stay as they are."""
-    wanted = {
-        **read_share(element),
-        **{option: value for option, value in values.items() if value is not None},
-    }
+    given = {option: value for option, value in values.items() if value is not None}
+    # A directory replaces a socket and the other way round; the daemon behind a socket takes no options from libvirt.
+    if given.get("source"):
+        put(element, "source/@socket", None)
+    if given.get("socket"):
+        put(element, "source/@dir", None)
+        drop(element, "binary")
+    wanted = {**read_share(element), **given}
     for field in SHARE:
-        if field.codec in _WRITE and values.get(field.option) is not None:
-            write_field(field, element, values[field.option])
+        if field.codec in _WRITE and field.option in given:
+            write_field(field, element, given[field.option])
     _write_share_source(element, wanted, realisation)
     _write_share_daemon(element, wanted, realisation)
-    if wanted["socket"]:
-        put(element, "driver/@queue", str(wanted["queue_size"]) if wanted["queue_size"] else None)
 
 
 def _write_share_source(element: Element, wanted: Mapping[str, Any], realisation: Realisation) -> None:
@@ -433,7 +435,6 @@ def _write_share_source(element: Element, wanted: Mapping[str, Any], realisation
     drop(element, "readonly")
     source = wanted["source"]
     if wanted["socket"]:
-        put(element, "source/@dir", None)
         return
     if wanted["read_only"] and realisation.read_only_element:
         etree.SubElement(element, "readonly")
