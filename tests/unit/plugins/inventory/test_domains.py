@@ -76,7 +76,7 @@ def hypervisors(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             assert check_mode
             self.uri = uri
 
-        def __enter__(self) -> FakeController:
+        def __enter__(self) -> Any:
             return self
 
         def __exit__(self, *_exception: object) -> None:
