@@ -721,16 +721,17 @@ class DomainXml:
         return [interface["mac"].lower() for interface in self.interfaces() if interface["mac"]]
 
     def set_interfaces(self, wanted: list[dict[str, Any]]) -> None:
-        """Replace the first interfaces by the wanted ones; more that are there stay. A MAC that is not given stays."""
-        plain = [interface for interface in wanted if not interface.get("forwards")]
+        """Make these the interfaces, in the order of ``interfaces()``; what stays as it is is not written."""
+        plain = [interface for interface in wanted if not interface["forwards"]]
         elements = list(self.root.iterfind("devices/interface"))
+        for element in elements[len(plain) :]:
+            element.getparent().remove(element)
         for position, values in enumerate(plain):
-            if position < len(elements):
+            if position == len(elements):
+                elements.append(etree.SubElement(ensure(self.root, "devices"), "interface"))
+            if _read_interface(elements[position]) != values:
                 _write_interface(elements[position], values)
-            else:
-                element = etree.SubElement(ensure(self.root, "devices"), "interface")
-                _write_interface(element, values)
-        self._set_forwarded([interface for interface in wanted if interface.get("forwards")])
+        self._set_forwarded([interface for interface in wanted if interface["forwards"]])
 
     def _arguments(self) -> list[str]:
         return [argument.get("value") or "" for argument in self.root.iterfind(f"{_COMMANDLINE}/{_ARG}")]

@@ -8,6 +8,7 @@ is not executed, so its prediction cannot differ from what a run does.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
@@ -573,17 +574,32 @@ def _set_disks(document: DomainXml, wanted: Wanted, host: Host) -> None:
 
 
 def _set_interfaces(document: DomainXml, wanted: Wanted) -> None:
-    current = document.interfaces()
+    """Listed interfaces take the place of those that are there; what is there beyond them stays."""
+    there = document.interfaces()
+    left = {forwards: [i for i in there if bool(i["forwards"]) is forwards] for forwards in (False, True)}
+    listed = sorted(wanted["interfaces"], key=_forwards)
+    # Forwards live elsewhere in the document: one of the same kind is replaced first, else one of the other kind.
+    replaced = [left[_forwards(interface)].pop(0) if left[_forwards(interface)] else None for interface in listed]
+    macs = {interface["mac"].lower() for interface in (*there, *listed) if interface["mac"]}
     resolved = []
-    # libvirt's interfaces come first in the document, those with forwards last; the wanted ones are matched likewise.
-    ordered = sorted(wanted["interfaces"], key=lambda interface: bool(interface.get("forwards")))
-    for index, interface in enumerate(ordered):
-        there = current[index] if index < len(current) else {}
-        mac = (interface.get("mac") or there.get("mac") or mac_for(wanted["name"], index)).lower()
-        source = interface.get("source") or ("default" if interface["type"] == "network" else None)
-        resolved.append({**interface, "mac": mac, "source": source, "forwards": interface.get("forwards") or []})
-    if resolved != current[: len(resolved)]:
-        document.set_interfaces(resolved)
+    for index, (interface, same_kind) in enumerate(zip(listed, replaced)):
+        other_kind = left[not _forwards(interface)]
+        before = same_kind or (other_kind.pop(0) if other_kind else {})
+        mac = (interface["mac"] or before.get("mac") or _unused_mac(wanted["name"], index, macs)).lower()
+        macs.add(mac)
+        source = interface["source"] or ("default" if interface["type"] == "network" else None)
+        resolved.append({**interface, "mac": mac, "source": source, "forwards": interface["forwards"] or []})
+    complete = sorted([*resolved, *left[False], *left[True]], key=_forwards)
+    if complete != there:
+        document.set_interfaces(complete)
+
+
+def _forwards(interface: Wanted) -> bool:
+    return bool(interface["forwards"])
+
+
+def _unused_mac(name: str, index: int, used: set[str]) -> str:
+    return next(mac for mac in (mac_for(name, number) for number in itertools.count(index)) if mac not in used)
 
 
 def _wanted_ports(wanted: Wanted, observed: Observed) -> int | None:
@@ -665,8 +681,8 @@ def _stale_options(wanted: Wanted, document: DomainXml, live: DomainXml) -> list
         if disk_key(disk) not in attached
     ]
     if wanted.get("interfaces") is not None:
-        count = len(wanted["interfaces"])
-        if document.interfaces()[:count] != live.interfaces()[:count]:
+        running = live.interfaces()
+        if any(interface not in running for interface in document.interfaces()):
             stale.append("interfaces: run with other settings")
     return stale
 
