@@ -8,6 +8,7 @@ rows, so that they cannot drift apart. Reference for places and versions: https:
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -158,6 +159,15 @@ def check_mac(mac: str) -> str | None:
     return None
 
 
+def check_ipv4(address: str) -> str | None:
+    """Forwards are words of QEMU's command line: nothing but an address may get there."""
+    try:
+        ipaddress.IPv4Address(address)
+    except ValueError:
+        return f"{address!r} is not an IPv4 address"
+    return None
+
+
 def _between(low: int, high: int, unit: str = "") -> Check:
     def check(value: int) -> str | None:
         if low <= value <= high:
@@ -247,7 +257,7 @@ DISK: tuple[Field, ...] = (
 )
 
 FORWARD: tuple[Field, ...] = (
-    Field("address", default="127.0.0.1"),
+    Field("address", default="127.0.0.1", check=check_ipv4),
     Field("host_port", type="int", required=True, check=_between(1, 65535)),
     Field("guest_port", type="int", required=True, check=_between(1, 65535)),
     Field("next_free", type="bool", default=False),

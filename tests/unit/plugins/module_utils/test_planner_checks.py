@@ -85,6 +85,13 @@ BAD_DOMAINS = [
     ({"interfaces": [{"forwards": [{"host_port": 1, "guest_port": 1}]}]}, "only interfaces of type user forward"),
     ({"interfaces": [{"type": "user", "forwards": [{"host_port": 0, "guest_port": 22}]}]}, "0 is not between 1"),
     ({"interfaces": [{"type": "user", "forwards": [{"host_port": 22, "guest_port": 70000}]}]}, "70000 is not between"),
+    *(
+        (
+            {"interfaces": [{"type": "user", "forwards": [{"address": text, "host_port": 1, "guest_port": 2}]}]},
+            "not an IPv4",
+        )
+        for text in ("", "localhost", "::1", "127.0.0.1,x=y", "127.0.0.1:1-:1")
+    ),
     ({"firmware": "bios", "secure_boot": "setup"}, "secure_boot: needs firmware uefi"),
     ({"cmdline": "quiet"}, "initrd and cmdline are used only with a kernel"),
     ({"initrd": "/boot/initrd"}, "initrd and cmdline are used only with a kernel"),
