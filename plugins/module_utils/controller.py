@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 from . import hostfs, planner, probe
 from .domain_xml import DomainXml
-from .errors import InvalidInput, VirtiofsError, WaitTimeout
+from .errors import HostError, InvalidInput, VirtiofsError, WaitTimeout
 from .features import Virtiofsd
 from .gateway import Gateway, wait_until
 from .planner import DiskImage, Host, Observed, Plan, disk_key
@@ -263,13 +263,18 @@ class Controller:
         if self._check_mode:
             return
         for action in plan.actions:
-            self._step(plan.name, action)
+            try:
+                self._step(plan.name, action)
+            except OSError as error:
+                problem = f"{type(action).__name__} failed: {error}"
+                raise HostError(problem, fix="Correct this and run the task again.", domain=plan.name) from error
 
     def _step(self, name: str, action: planner.Action) -> None:
         steps: dict[type, Callable[[Any], None]] = {
             planner.BindReadOnly: lambda a: hostfs.bind_read_only(a.source, a.target),
             planner.Unbind: lambda a: hostfs.unbind(a.target),
             planner.WriteWrapper: lambda a: hostfs.write_wrapper(a.path, a.virtiofsd, a.flags),
+            planner.RemoveWrapper: lambda a: hostfs.remove_wrapper(a.path),
             planner.RemoveState: lambda _a: hostfs.remove_state(self._state, name),
             planner.RemoveDisk: lambda a: self._remove_disk(a.key),
             planner.CreateDisk: lambda a: self._create_disk(a.disk),

@@ -7,6 +7,7 @@ import fcntl
 import glob
 import json
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -21,6 +22,9 @@ from .errors import HostError, InvalidInput
 from .planner import DiskImage
 
 FSTAB = Path("/etc/fstab")
+# A source that is gone does not keep the host from booting. Such a mount is waited for by nobody, so libvirt must be
+# told to: else a guest that starts with the host is handed the empty, writable directory below the mount.
+FSTAB_OPTIONS = "bind,ro,nofail,x-systemd.before=libvirtd.service,x-systemd.before=virtqemud.service"
 # On NixOS a path below /nix/store dies with the next garbage collection; this link lives as long as the system.
 STABLE_BIN = Path("/run/current-system/sw/bin")
 
@@ -58,8 +62,18 @@ def _mount_entries() -> list[tuple[str, set[str]]]:
     entries = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields = line.split()
-        entries.append((fields[4].encode().decode("unicode_escape"), set(fields[5].split(","))))
+        entries.append((_unescape(fields[4]), set(fields[5].split(","))))
     return entries
+
+
+def _escape(path: str) -> str:
+    """A path as fstab(5) wants it."""
+    return path.replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011")
+
+
+def _unescape(field: str) -> str:
+    """A field of fstab or of a mount table as a path."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
 def _is_read_only_mount(target: str) -> bool:
@@ -73,7 +87,7 @@ def _fstab_lines() -> list[str]:
 
 def _fstab_target(line: str) -> str | None:
     fields = line.split()
-    return fields[1] if len(fields) > 1 and not line.lstrip().startswith("#") else None
+    return _unescape(fields[1]) if len(fields) > 1 and not line.lstrip().startswith("#") else None
 
 
 def _fstab_targets() -> set[str | None]:
@@ -95,9 +109,7 @@ def bind_read_only(source: str, target: str) -> None:
         lines = _fstab_lines()
         if lines and not lines[-1].endswith("\n"):
             lines[-1] += "\n"
-        # The source is written as fstab(5) wants it; the target's name is percent-encoded and needs none of that.
-        device = source.replace("\\", "\\134").replace(" ", "\\040").replace("\t", "\\011")
-        _write_fstab([*lines, f"{device} {target} none bind,ro,nofail 0 0\n"])
+        _write_fstab([*lines, f"{_escape(source)} {_escape(target)} none {FSTAB_OPTIONS} 0 0\n"])
     if not _is_read_only_mount(target):
         _run(["mount", "--bind", source, target])
         _run(["mount", "-o", "remount,bind,ro", target])
@@ -109,6 +121,15 @@ def unbind(target: str) -> None:
         _run(["umount", target])
     _write_fstab([line for line in _fstab_lines() if _fstab_target(line) != target])
     Path(target).rmdir()
+    _remove_empty(Path(target).parent)
+
+
+def _remove_empty(directory: Path) -> None:
+    """Remove a directory of a domain's state when it is empty, and the domain's when that is empty then."""
+    for path in (directory, directory.parent):
+        if any(path.iterdir()):
+            return
+        path.rmdir()
 
 
 # Wrappers of virtiofsd.
@@ -131,6 +152,11 @@ def write_wrapper(path: str, virtiofsd: str, flags: Mapping[str, str]) -> None:
         script.write(f'#!/bin/sh\nexec {shlex.quote(command)} "$@" {arguments}\n')
         os.fchmod(script.fileno(), 0o755)
     Path(script.name).replace(wrapper)
+
+
+def remove_wrapper(path: str) -> None:
+    Path(path).unlink()
+    _remove_empty(Path(path).parent)
 
 
 def remove_state(state: str, domain: str) -> None:
@@ -209,8 +235,10 @@ def check_source(path: str) -> None:
     source = Path(path)
     try:
         source.resolve(strict=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InvalidInput(f"source {path} does not exist", fix="Create it, or correct the path.") from None
+    except PermissionError:
+        raise InvalidInput(f"source {path} is out of this user's reach", fix="Use become, or share another.") from None
     except (OSError, RuntimeError) as error:  # RuntimeError: pathlib's word for a loop before Python 3.13
         raise InvalidInput(f"source {path} is a loop of symbolic links: {error}", fix="Correct the link.") from None
     if not source.is_dir():
