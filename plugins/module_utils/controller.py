@@ -245,7 +245,7 @@ class Controller:
         if defined is None and not removed:
             return
         macs = set(defined.macs()) if defined else set()
-        disks = removed | (_disk_keys(defined) if defined else set())
+        disks = {self._file(key): key for key in removed | (_disk_keys(defined) if defined else set())}
         for name, other in self._gateway.observe_all().items():
             theirs = other.persistent or other.live
             if name == plan.name or theirs is None:
@@ -253,9 +253,17 @@ class Controller:
             for mac in sorted(macs & set(theirs.macs())):
                 problem = f"MAC address {mac} belongs to domain {name}"
                 raise InvalidInput(problem, fix="Give another mac, or none.", domain=plan.name)
-            for key in sorted(disks & _disk_keys(theirs)):
-                problem = f"disk {key} belongs to domain {name}"
+            for file in sorted(set(disks) & {self._file(key) for key in _disk_keys(theirs)}):
+                problem = f"disk {disks[file]} belongs to domain {name}"
                 raise InvalidInput(problem, fix="Give a disk of the domain's own.", domain=plan.name)
+
+    def _file(self, key: str) -> str:
+        """The file behind a disk's key; many paths lead to one file, and so may a pool and a volume."""
+        pool, _slash, volume = key.partition("/")
+        path = self._gateway.volume_path(pool, volume) if pool else key
+        if path is None or self._gateway.is_remote:
+            return path or key
+        return hostfs.real_path(path)
 
     # Executing.
 

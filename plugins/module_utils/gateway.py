@@ -169,6 +169,13 @@ class Gateway:
             kind = "qcow2" if "<format type='qcow2'/>" in text else "raw"
             return DiskImage(int(volume.info()[1]) // 2**20, kind)
 
+    def volume_path(self, pool: str, name: str) -> str | None:
+        """The file of a storage volume; None when it, or its pool, does not exist."""
+        try:
+            return str(self._connection.storagePoolLookupByName(pool).storageVolLookupByName(name).path())
+        except libvirt.libvirtError:
+            return None
+
     def addresses(self, name: str) -> list[str]:
         """The IP addresses of a running domain, from DHCP leases, else from the guest agent."""
         domain = self._find(name)

@@ -245,6 +245,11 @@ def check_source(path: str) -> None:
         raise InvalidInput(f"source {path} is not a directory", fix="Share the directory it lies in.")
 
 
+def real_path(path: str) -> str:
+    """The path without links and detours."""
+    return str(Path(path).resolve())
+
+
 def is_file(path: str) -> bool:
     return Path(path).is_file()
 
