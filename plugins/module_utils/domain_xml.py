@@ -12,6 +12,8 @@ import re
 import traceback
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from itertools import product
+from string import ascii_lowercase
 from typing import Any, Callable, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -44,7 +46,7 @@ SKELETON = """\
 <domain type='kvm'>
   <name/>
   <metadata/>
-  <os><type arch='x86_64' machine='q35'>hvm</type></os>
+  <os><type>hvm</type></os>
   <features><acpi/><apic/></features>
   <clock offset='utc'/>
   <on_poweroff>destroy</on_poweroff>
@@ -189,8 +191,12 @@ def _read_cpu(root: Element, place: str) -> str | None:
 
 
 def _write_cpu(root: Element, place: str, value: str) -> None:
-    drop(root, place)
-    element = etree.SubElement(root, "cpu", mode=value if value in _CPU_MODES else "custom")
+    """Mode or model; topology and NUMA cells stay."""
+    element = ensure(root, place)
+    for name in ("model", "vendor", "feature"):
+        drop(element, name)
+    element.attrib.clear()
+    element.set("mode", value if value in _CPU_MODES else "custom")
     if value not in _CPU_MODES:
         element.set("match", "exact")
         etree.SubElement(element, "model", fallback="allow").text = value
@@ -220,11 +226,13 @@ def _features(root: Element, place: str) -> dict[str, str]:
     return {feature.get("name"): feature.get("enabled") for feature in root.iterfind(f"{place}/feature")}
 
 
-def _read_secure_boot(root: Element, place: str) -> str:
+def _read_secure_boot(root: Element, place: str) -> str | None:
+    """None for UEFI that does not say: libvirt then takes what firmware it finds first, often one with keys."""
     features = _features(root, place)
-    if features.get("secure-boot") != "yes":
-        return "off"
-    return "enrolled" if features.get("enrolled-keys") == "yes" else "setup"
+    if features.get("secure-boot") == "yes":
+        return "enrolled" if features.get("enrolled-keys") == "yes" else "setup"
+    stated = features.get("secure-boot") == "no" or _read_firmware(root, "os") == "bios"
+    return "off" if stated else None
 
 
 def _write_secure_boot(root: Element, place: str, value: str) -> None:
@@ -249,6 +257,14 @@ def _cdrom(root: Element) -> Element:
     return root.find("devices/disk[@device='cdrom']")
 
 
+def _boot_from_cdrom(root: Element) -> None:
+    """After the disk, unless the user has an order of his own: an installed system is not installed again."""
+    if root.find("devices/*/boot") is None and root.find("os/boot[@dev='cdrom']") is None:
+        if root.find("os/boot") is None:
+            etree.SubElement(ensure(root, "os"), "boot", dev="hd")
+        etree.SubElement(ensure(root, "os"), "boot", dev="cdrom")
+
+
 def _read_iso(root: Element, place: str) -> str | None:
     cdrom = _cdrom(root)
     return None if cdrom is None else get(cdrom, "source/@file") or ""
@@ -261,6 +277,7 @@ def _write_iso(root: Element, place: str, value: str) -> None:
         etree.SubElement(cdrom, "driver", name="qemu", type="raw")
         etree.SubElement(cdrom, "target", dev=free_target(root, "sata"), bus="sata")
         etree.SubElement(cdrom, "readonly")
+        _boot_from_cdrom(root)
     put(cdrom, "source/@file", value or None)
 
 
@@ -355,6 +372,14 @@ def _read_read_only(share: Element, place: str) -> bool:
     return share.find(place) is not None or bound_source(get(share, "source/@dir") or "") is not None
 
 
+def _read_disk_path(disk: Element, place: str) -> str | None:
+    return get(disk, "source/@file") or get(disk, "source/@dev")
+
+
+def _write_disk_path(disk: Element, place: str, value: str) -> None:
+    put(disk, "source/@dev" if disk.get("type") == "block" else "source/@file", value)
+
+
 _READ: dict[Codec, Callable[[Element, str], Any]] = {
     Codec.TEXT: get,
     Codec.INT: _read_int,
@@ -369,6 +394,7 @@ _READ: dict[Codec, Callable[[Element, str], Any]] = {
     Codec.SERIAL_LOG: _read_serial_log,
     Codec.GRAPHICS: _read_graphics,
     Codec.GUEST_AGENT: _read_agent,
+    Codec.DISK_PATH: _read_disk_path,
     Codec.SOURCE: _read_source,
     Codec.READ_ONLY: _read_read_only,
     Codec.CACHE: _read_cache,
@@ -389,6 +415,7 @@ _WRITE: dict[Codec, Callable[[Element, str, Any], None]] = {
     Codec.SERIAL_LOG: _write_serial_log,
     Codec.GRAPHICS: _write_graphics,
     Codec.GUEST_AGENT: _write_agent,
+    Codec.DISK_PATH: _write_disk_path,
     Codec.IDMAP: _write_idmap,
 }
 
@@ -473,7 +500,8 @@ def free_target(root: Element, bus: str) -> str:
     """The first unused disk target of a bus: vda, vdb, ... or sda, sdb, ..."""
     prefix = "vd" if bus == "virtio" else "sd"
     used = {target.get("dev") for target in root.iterfind("devices/disk/target")}
-    return next(name for name in (prefix + chr(letter) for letter in range(ord("a"), ord("z") + 1)) if name not in used)
+    names = (prefix + "".join(letters) for count in (1, 2) for letters in product(ascii_lowercase, repeat=count))
+    return next(name for name in names if name not in used)
 
 
 def mac_for(name: str, index: int) -> str:
@@ -510,10 +538,12 @@ class DomainXml:
             raise InvalidInput(f"the XML from {origin} is a <{self.root.tag}>, not a <domain>", fix="Give domain XML.")
 
     @classmethod
-    def skeleton(cls, name: str) -> DomainXml:
-        """The start of a new domain: a q35 machine with a serial console."""
+    def skeleton(cls, name: str, architecture: str) -> DomainXml:
+        """The start of a new domain: a machine with PCI Express and a serial console."""
         document = cls(SKELETON)
         put(document.root, "name", name)
+        put(document.root, "os/type/@arch", architecture)
+        put(document.root, "os/type/@machine", "q35" if architecture == "x86_64" else "virt")
         return document
 
     def copy(self) -> DomainXml:
@@ -535,13 +565,20 @@ class DomainXml:
         return get(self.root, "name")
 
     def set_name(self, name: str) -> None:
+        if self.root.find("name") is None:
+            uuid = self.root.find("uuid")
+            self.root.insert(0 if uuid is None else self.root.index(uuid), etree.Element("name"))
         put(self.root, "name", name)
 
     def adopt(self, existing: DomainXml) -> None:
-        """Take over the identity of an existing domain: uuid, and the MACs that this document does not give."""
+        """Take over from an existing domain: uuid, mark, and the MACs that this document does not give."""
         uuid = existing.root.find("uuid")
         if uuid is not None and self.root.find("uuid") is None:
-            self.root.append(deepcopy(uuid))
+            # libvirt's check against its schema wants name and uuid side by side.
+            ensure(self.root, "name").addnext(deepcopy(uuid))
+        mark = existing.root.find(f"metadata/{_MARK}")
+        if mark is not None:
+            ensure(self.root, "metadata").append(deepcopy(mark))
         old = existing.root.iterfind("devices/interface")
         for new, old_interface in zip(self.root.iterfind("devices/interface"), old):
             if get(new, "mac/@address") is None:
@@ -558,9 +595,14 @@ class DomainXml:
     # The collection's mark: metadata that libvirt keeps and never interprets.
 
     @property
-    def is_marked(self) -> bool:
-        """The collection has defined this domain."""
-        return self.root.find(f"metadata/{_MARK}") is not None
+    def is_own(self) -> bool:
+        """The collection has defined this domain first; on another tool's it leaves at most what it must remember."""
+        return get(self.root, f"metadata/{_MARK}/@defined") == "yes"
+
+    @property
+    def restart_pending(self) -> bool:
+        """A restart was begun; should the run that began it be killed, the next one starts the domain again."""
+        return get(self.root, f"metadata/{_MARK}/@restart") == "pending"
 
     @property
     def template(self) -> str | None:
@@ -574,10 +616,17 @@ class DomainXml:
         return int(count) if count else None
 
     def set_mark(self, **values: str) -> None:
-        """Mark the domain as the collection's, with what it must remember."""
+        """Keep values in the collection's mark."""
         element = self._mark()
         for key, value in values.items():
             element.set(key.replace("_", "-"), value)
+
+    def note_restart(self, pending: bool) -> None:
+        """Remember that a restart is under way, or that it is done."""
+        element = self._mark()
+        element.attrib.pop("restart", None)
+        if pending:
+            element.set("restart", "pending")
 
     def created_disks(self) -> list[str]:
         """The disks whose images the collection created for this domain."""
@@ -605,7 +654,11 @@ class DomainXml:
 
     def share_text(self, tag: str) -> str:
         """The <filesystem> of a tag as XML text, for attaching and detaching."""
-        return str(etree.tostring(self.share_element(tag), encoding="unicode"))
+        element = deepcopy(self.share_element(tag))
+        # Where it sits is the matter of the definition it comes from.
+        for name in ("address", "alias"):
+            drop(element, name)
+        return str(etree.tostring(element, encoding="unicode"))
 
     def share_paths(self) -> dict[str, tuple[str, str]]:
         """(source directory, virtiofsd path) of every share by tag, as the host sees them."""
@@ -683,8 +736,8 @@ class DomainXml:
             {**read_fields(DISK, element), "target": get(element, "target/@dev")} for element in self._disk_elements()
         ]
 
-    def add_disk(self, values: Mapping[str, Any]) -> None:
-        kind = "volume" if values.get("pool") else "file"
+    def add_disk(self, values: Mapping[str, Any], is_block_device: bool) -> None:
+        kind = "volume" if values.get("pool") else "block" if is_block_device else "file"
         disk = etree.SubElement(ensure(self.root, "devices"), "disk", type=kind, device="disk")
         etree.SubElement(disk, "driver", name="qemu")
         bus = values.get("bus") or "virtio"
@@ -808,7 +861,10 @@ def _read_forwards(text: str) -> list[dict[str, Any]]:
 
 def _read_interface(element: Element) -> dict[str, Any]:
     values = read_fields(INTERFACE, element)
-    if values["type"] == "bridge":
+    if values["source"]:
+        # A running domain reports the bridge behind a network; what was asked for is the network.
+        values["type"] = "network"
+    elif values["type"] == "bridge":
         values["source"] = get(element, "source/@bridge")
     return {**values, "forwards": []}
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Callable, TypeVar
+from typing import Any
 
 try:
     import libvirt
@@ -24,27 +24,31 @@ else:
 from .domain_xml import DomainXml, volume_xml
 from .errors import GatewayError, WaitTimeout
 from .planner import DiskImage, Observed
+from .waiting import wait_until
 
-T = TypeVar("T")
-
-POLL_INTERVAL = 0.2
+# A guest that is still booting does not hear the power button: it is pressed again, after this many seconds.
+SHUTDOWN_INTERVAL = 10.0
 
 # virErrorNumber: https://libvirt.org/html/libvirt-virterror.html
 NO_DOMAIN = 42
+_CONNECT_FIXES = {
+    38: "Is libvirtd running (systemctl start libvirtd; without systemd: service virtlogd start; service libvirtd"
+    " start), is the host reached, and is the user in group libvirt?",
+    45: "Run as root (become: true), or add the user to group libvirt.",
+}
+_DEFINE_FIXES = {
+    9: "A domain of that name or uuid exists; give another name, or leave <uuid> out of the XML.",
+    92: "The host's libvirt does not know an element of the XML.",
+}
 _FIXES = {
     3: "The host's libvirt or QEMU is too old for this; keystone.virtiofs.host_info tells what it can do.",
-    9: "A domain of that name or uuid exists; give another name, or leave <uuid> out of the XML.",
-    38: "Is libvirtd running (systemctl start libvirtd; without systemd: service virtlogd start; service libvirtd"
-    " start), and is the user in group libvirt?",
-    45: "Run as root (become: true), or add the user to group libvirt.",
     55: "The domain's state does not allow it; keystone.virtiofs.domain_info shows the state.",
     67: "The domain's definition does not allow it; see libvirt's message.",
-    92: "The host's libvirt does not know an element of the XML.",
 }
 
 
 @contextmanager
-def _translated(problem: str, domain: str | None = None) -> Iterator[None]:
+def _translated(problem: str, domain: str | None = None, fixes: Mapping[int, str] = _FIXES) -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
@@ -54,20 +58,8 @@ def _translated(problem: str, domain: str | None = None) -> Iterator[None]:
             code=code,
             libvirt_message=message,
             domain=domain,
-            fix=_FIXES.get(code, ""),
+            fix=fixes.get(code, ""),
         ) from error
-
-
-def wait_until(condition: Callable[[], T | None], timeout: float, complain: Callable[[], WaitTimeout]) -> T:
-    """The first value of ``condition`` that is not None; raises ``complain()`` after ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    while True:
-        value = condition()
-        if value is not None:
-            return value
-        if time.monotonic() >= deadline:
-            raise complain()
-        time.sleep(POLL_INTERVAL)
 
 
 class Gateway:
@@ -75,7 +67,7 @@ class Gateway:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        with _translated(f"cannot connect to {uri}"):
+        with _translated(f"cannot connect to {uri}", fixes=_CONNECT_FIXES):
             self._connection = libvirt.open(uri)
 
     def __enter__(self) -> Gateway:
@@ -101,15 +93,15 @@ class Gateway:
         with _translated("cannot read libvirt's version"):
             return int(self._connection.getLibVersion())
 
-    def hypervisor_version(self) -> int:
-        """QEMU's version, encoded likewise."""
-        with _translated("cannot read QEMU's version"):
-            return int(self._connection.getVersion())
-
     def memory(self) -> int:
         """The host's memory in MiB."""
         with _translated("cannot read the host's memory"):
             return int(self._connection.getInfo()[1])
+
+    def architecture(self) -> str:
+        """The host's architecture, as in x86_64."""
+        with _translated("cannot read the host's architecture"):
+            return str(self._connection.getInfo()[0])
 
     def max_vcpus(self) -> int:
         """How many vCPUs the hypervisor gives a domain; 0 where it does not tell."""
@@ -117,10 +109,6 @@ class Gateway:
             return int(self._connection.getMaxVcpus("kvm"))
         except libvirt.libvirtError:
             return 0
-
-    def domain_names(self) -> list[str]:
-        with _translated("cannot list domains"):
-            return sorted(domain.name() for domain in self._connection.listAllDomains())
 
     def observe(self, name: str) -> Observed:
         """The domain as it is now."""
@@ -131,7 +119,14 @@ class Gateway:
         """All domains by name."""
         with _translated("cannot list domains"):
             domains = self._connection.listAllDomains()
-        return {domain.name(): self._observe(domain) for domain in domains}
+        observed = {}
+        for domain in domains:
+            try:
+                observed[domain.name()] = self._observe(domain)
+            except GatewayError as error:
+                if error.code != NO_DOMAIN:  # another tool has removed it since
+                    raise
+        return observed
 
     def _observe(self, domain: Any) -> Observed:
         name = domain.name()
@@ -226,7 +221,7 @@ class Gateway:
                 domain=name,
                 fix="Run the task again.",
             )
-        with _translated("cannot define the domain", name):
+        with _translated("cannot define the domain", name, _DEFINE_FIXES):
             domain = self._connection.defineXMLFlags(document.text(), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
             return DomainXml(self._persistent_text(domain))
 
@@ -249,7 +244,11 @@ class Gateway:
 
     def resume(self, name: str) -> None:
         with _translated("cannot resume the domain", name):
-            self._domain(name).resume()
+            domain = self._domain(name)
+            if domain.state()[0] == libvirt.VIR_DOMAIN_PMSUSPENDED:
+                domain.pMWakeup()
+            else:
+                domain.resume()
 
     def destroy(self, name: str) -> None:
         """Pull the plug."""
@@ -258,22 +257,38 @@ class Gateway:
 
     def shutdown(self, name: str, timeout: float, force: bool) -> None:
         """Ask the guest to power off and wait until it did; with ``force``, pull the plug after the timeout."""
-        with _translated("cannot shut the domain down", name):
-            domain = self._domain(name)
-            if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
-                domain.resume()
-            domain.shutdown()
+        if self.observe(name).run_state == "paused":
+            self.resume(name)
+        asked = -SHUTDOWN_INTERVAL
+
+        def is_off() -> bool | None:
+            nonlocal asked
+            if not self.observe(name).is_active:
+                return True
+            if time.monotonic() - asked >= SHUTDOWN_INTERVAL:
+                self._ask_to_power_off(name)
+                asked = time.monotonic()
+            return None
+
         complaint = WaitTimeout(
             f"the guest did not power off within {timeout:g} s",
             domain=name,
             fix="Give it more shutdown_timeout, or set force_stop to pull the plug.",
         )
         try:
-            wait_until(lambda: None if self.observe(name).is_active else True, timeout, lambda: complaint)
+            wait_until(is_off, timeout, lambda: complaint)
         except WaitTimeout:
             if not force:
                 raise
             self.destroy(name)
+
+    def _ask_to_power_off(self, name: str) -> None:
+        try:
+            self._domain(name).shutdown()
+        except libvirt.libvirtError as error:
+            # It has powered off between being looked at and being asked.
+            if self.observe(name).is_active:
+                raise GatewayError(f"cannot shut the domain down: {error}", domain=name) from error
 
     def set_autostart(self, name: str, enabled: bool) -> None:
         with _translated("cannot set autostart", name):
@@ -348,7 +363,10 @@ class Gateway:
     def _find_volume(self, pool: str, name: str) -> Any:
         with _translated(f"cannot open storage pool {pool}"):
             found = self._connection.storagePoolLookupByName(pool)
-        try:
-            return found.storageVolLookupByName(name)
-        except libvirt.libvirtError:
-            return None
+        with _translated(f"cannot look volume {pool}/{name} up"):
+            try:
+                return found.storageVolLookupByName(name)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
+                    raise
+        return None

@@ -18,9 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .domain_xml import STATE, wrapper_flags
-from .errors import HostError, InvalidInput
+from .errors import HostError, InvalidInput, WaitTimeout
 from .planner import DiskImage
+from .waiting import wait_until
 
+# Longer than a guest gets by default to power off, several times over.
+LOCK_TIMEOUT = 600
 FSTAB = Path("/etc/fstab")
 # A source that is gone does not keep the host from booting. Such a mount is waited for by nobody, so libvirt must be
 # told to: else a guest that starts with the host is handed the empty, writable directory below the mount.
@@ -39,11 +42,35 @@ def state_root(session: bool) -> str:
 
 @contextmanager
 def exclusive() -> Iterator[None]:
-    """Let one task at a time choose ports, write fstab and define domains on this host."""
-    lock = Path("/run/lock", f"keystone-virtiofs-{os.geteuid()}.lock")
-    with lock.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    """Let one task at a time choose ports, write fstab and define domains on this host.
+
+    Raises HostError when another task does not finish within LOCK_TIMEOUT seconds.
+    """
+    # Where nobody else may write: in /run/lock another user could hold the lock for ever.
+    directory = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR") or Path.home())
+    with (directory / "keystone-virtiofs.lock").open("a") as handle:
+        wait_until(lambda: _try_lock(handle.fileno()), LOCK_TIMEOUT, _lock_is_held)
         yield
+
+
+def _try_lock(descriptor: int) -> bool | None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    return True
+
+
+def _lock_is_held() -> WaitTimeout:
+    return WaitTimeout(
+        f"another task of this collection has been changing this host for {LOCK_TIMEOUT} s",
+        fix="Wait for it, or end it, and run the task again.",
+    )
+
+
+def has_state(state: str, domain: str) -> bool:
+    """The domain has bind mounts or wrappers, or what a killed run left of them."""
+    return Path(state, domain).is_dir()
 
 
 # Read-only bind mounts.
@@ -96,9 +123,16 @@ def _fstab_targets() -> set[str | None]:
 
 def _write_fstab(lines: list[str]) -> None:
     """Replace fstab in one step: a half-written one would keep the host from booting."""
+    if FSTAB.is_symlink():
+        raise HostError(
+            f"{FSTAB} is a link to {FSTAB.resolve()}: another tool writes it",
+            fix="Upgrade to libvirt 11.0 and virtiofsd 1.13, which need no bind mount for a read-only share.",
+        )
     with tempfile.NamedTemporaryFile("w", dir=FSTAB.parent, delete=False) as new:
         new.write("".join(lines))
+        new.flush()
         os.fchmod(new.fileno(), 0o644)
+        os.fsync(new.fileno())
     Path(new.name).replace(FSTAB)
 
 
@@ -135,23 +169,29 @@ def _remove_empty(directory: Path) -> None:
 # Wrappers of virtiofsd.
 
 
-def list_wrappers(state: str, domain: str) -> frozenset[str]:
+def list_wrappers(state: str, domain: str, virtiofsd: str) -> dict[str, bool]:
+    """The domain's wrappers: path, and whether it starts this virtiofsd."""
     root = Path(state, domain, "bin")
-    return frozenset(str(path) for path in root.iterdir()) if root.is_dir() else frozenset()
+    paths = [str(path) for path in sorted(root.iterdir())] if root.is_dir() else []
+    return {path: Path(path).read_text() == _wrapper_text(virtiofsd, wrapper_flags(path)) for path in paths}
 
 
 def write_wrapper(path: str, virtiofsd: str, flags: Mapping[str, str]) -> None:
     """A script that starts virtiofsd with flags for which libvirt has no XML."""
+    wrapper = Path(path)
+    wrapper.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=wrapper.parent, delete=False) as script:
+        script.write(_wrapper_text(virtiofsd, flags))
+        os.fchmod(script.fileno(), 0o755)
+    Path(script.name).replace(wrapper)
+
+
+def _wrapper_text(virtiofsd: str, flags: Mapping[str, str]) -> str:
     daemon = Path(virtiofsd)
     stable = STABLE_BIN / daemon.name
     command = str(stable if virtiofsd.startswith("/nix/store/") and stable.exists() else daemon)
     arguments = " ".join(f"--{flag}={shlex.quote(value)}" for flag, value in sorted(flags.items()))
-    wrapper = Path(path)
-    wrapper.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=wrapper.parent, delete=False) as script:
-        script.write(f'#!/bin/sh\nexec {shlex.quote(command)} "$@" {arguments}\n')
-        os.fchmod(script.fileno(), 0o755)
-    Path(script.name).replace(wrapper)
+    return f'#!/bin/sh\nexec {shlex.quote(command)} "$@" {arguments}\n'
 
 
 def remove_wrapper(path: str) -> None:
@@ -161,10 +201,9 @@ def remove_wrapper(path: str) -> None:
 
 def remove_state(state: str, domain: str) -> None:
     """Remove the domain's wrappers and empty directories; a bind mount that is still there makes this fail."""
-    for path in list_wrappers(state, domain):
-        if wrapper_flags(path):
-            Path(path).unlink()
     root = Path(state, domain)
+    for path in root.glob("bin/*"):
+        path.unlink()
     for directory in (root / "bin", root / "ro", root):
         if directory.is_dir():
             directory.rmdir()
@@ -183,7 +222,8 @@ def read_image(path: str) -> DiskImage | None:
     if not file.exists():
         return None
     information = json.loads(_run(["qemu-img", "info", "--force-share", "--output=json", path]))
-    return DiskImage(int(information["virtual-size"]) // 2**20, information["format"])
+    backing = information.get("full-backing-filename")
+    return DiskImage(int(information["virtual-size"]) // 2**20, information["format"], backing)
 
 
 def _block_device(path: str) -> DiskImage:
@@ -195,7 +235,7 @@ def _block_device(path: str) -> DiskImage:
             f"disk {path} is a block device in use: {error.strerror}", fix="Unmount it, or give another disk."
         ) from None
     with os.fdopen(descriptor, "rb") as device:
-        return DiskImage(device.seek(0, os.SEEK_END) // 2**20, "raw")
+        return DiskImage(device.seek(0, os.SEEK_END) // 2**20, "raw", is_block_device=True)
 
 
 def create_image(path: str, image_format: str, size: int | None, backing: str | None) -> None:
@@ -211,14 +251,15 @@ def create_image(path: str, image_format: str, size: int | None, backing: str | 
     scratch = target.with_name(f".{target.name}.new")
     try:
         _run([*command, str(scratch), *([f"{size}M"] if size else [])])
+        scratch.chmod(0o600)  # a guest's secrets; libvirt hands the file to QEMU's user
         scratch.replace(target)
     finally:
         scratch.unlink(missing_ok=True)
 
 
-def grow_image(path: str, size: int) -> None:
+def grow_image(path: str, image_format: str, size: int) -> None:
     """Grow an image to ``size`` MiB."""
-    _run(["qemu-img", "resize", "-q", path, f"{size}M"])
+    _run(["qemu-img", "resize", "-q", "-f", image_format, path, f"{size}M"])
 
 
 def remove_image(path: str) -> None:

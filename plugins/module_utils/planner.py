@@ -9,6 +9,7 @@ is not executed, so its prediction cannot differ from what a run does.
 from __future__ import annotations
 
 import itertools
+import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
@@ -16,7 +17,7 @@ from typing import Any, Callable
 from .domain_xml import STATE, DomainXml, Realisation, bound_source, mac_for, wrapper_flags, write_field
 from .errors import InvalidInput, Unsupported
 from .features import Virtiofsd, unavailable
-from .schema import DOMAIN, OF_DOMAIN, OF_SHARE, PARTS, SHARE, Codec, problems, store_default
+from .schema import DOMAIN, OF_DOMAIN, OF_SHARE, PARTS, SHARE, Codec, is_below, normalised, problems
 
 Wanted = Mapping[str, Any]
 """Module options; None means not given."""
@@ -44,6 +45,8 @@ class DiskImage:
 
     size: int
     format: str
+    backing: str | None = None
+    is_block_device: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,16 @@ class Host:
     local: bool = True
     session: bool = False
     state: str = STATE
+    has_state: bool = False  # the domain has a directory below state
     binds: Mapping[str, bool] = field(default_factory=dict)  # target: mounted read-only and in fstab
-    wrappers: frozenset[str] = frozenset()
+    wrappers: Mapping[str, bool] = field(default_factory=dict)  # path: starts the virtiofsd that is there now
+    real_paths: Mapping[str, str] = field(default_factory=dict)  # of sources, symbolic links resolved
     images: Mapping[str, DiskImage] = field(default_factory=dict)  # by path or pool/volume
     virt_type: str = "qemu"  # what "auto" means here
-    memory: int = 0  # MiB, 0 = unknown
+    architecture: str = "x86_64"
+
+    def real_path(self, path: str) -> str:
+        return self.real_paths.get(path) or posixpath.normpath(path)
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,11 @@ class WriteWrapper(Action):
 
 
 @dataclass(frozen=True)
+class RemoveWrapper(Action):
+    path: str
+
+
+@dataclass(frozen=True)
 class CreateDisk(Action):
     disk: Mapping[str, Any]
 
@@ -93,6 +106,7 @@ class CreateDisk(Action):
 @dataclass(frozen=True)
 class GrowDisk(Action):
     disk: Mapping[str, Any]
+    format: str
     target: str  # of the running domain, "" when it is not running
 
 
@@ -117,6 +131,13 @@ class ReservePorts(Action):
     """Add what is missing to this many free ports; they are known only when libvirt has placed all devices."""
 
     count: int
+
+
+@dataclass(frozen=True)
+class NoteRestart(Action):
+    """Remember in the definition that a restart is under way, or that it is done."""
+
+    pending: bool
 
 
 @dataclass(frozen=True)
@@ -325,14 +346,14 @@ def _read_only_element(host: Host) -> bool:
     return unavailable("readonly", host.libvirt, host.virtiofsd) is None
 
 
-def check_nesting(shares: Mapping[str, Wanted], domain: str) -> None:
+def check_nesting(shares: Mapping[str, Wanted], host: Host, domain: str) -> None:
     """Raise InvalidInput when a share lies in a writable share: the guest could write to it through that one."""
     for tag, share in shares.items():
         for other_tag, other in shares.items():
             source, writable = share.get("source"), other.get("source")
             if tag == other_tag or not source or not writable or other.get("read_only"):
                 continue
-            if source == writable or source.startswith(writable.rstrip("/") + "/"):
+            if is_below(host.real_path(source), host.real_path(writable)):
                 raise InvalidInput(
                     f"source {source} lies in {writable}, which share {other_tag} hands out writable",
                     fix=f"Make {other_tag} read_only, or share another directory.",
@@ -414,22 +435,23 @@ def plan_domain(wanted: Wanted, observed: Observed, host: Host) -> Plan:
     if wanted["state"] == "absent":
         _plan_absent(wanted, observed, host, plan)
         return plan
-    shares = [store_default(share) for share in wanted.get("shares") or ()]
+    shares = [normalised(share, host.real_path) for share in wanted.get("shares") or ()]
     check_features(shares, host, wanted["name"])
     document = _target(wanted, shares, observed, host)
-    check_nesting(document.shares(), wanted["name"])
+    check_nesting(document.shares(), host, wanted["name"])
     disks = _plan_disks(wanted, observed, host, plan)
     for disk in disks:
         if isinstance(disk, CreateDisk) and disk_key(disk.disk) not in document.created_disks():
             document.add_created_disk(disk_key(disk.disk))
     # Defined first: should the run be killed in between, the definition still knows whose disk it is.
     _plan_define(document, observed, plan)
-    ports = _wanted_ports(wanted, observed)
+    ports = _wanted_ports(wanted, document)
     if ports is not None and document.reserved_ports != ports:
         plan.actions.append(ReservePorts(ports))
     plan.actions += disks
     restart = _plan_live(wanted, shares, document, observed, host, plan)
     _plan_run_state(wanted, observed, restart, plan)
+    _finish_restart(wanted["state"], observed, plan)
     if wanted.get("autostart") is not None and wanted["autostart"] != observed.autostart:
         plan.actions.append(SetAutostart(wanted["autostart"]))
     _plan_host_files(document, observed, restart, host, plan)
@@ -449,9 +471,9 @@ def _plan_absent(wanted: Wanted, observed: Observed, host: Host, plan: Plan) -> 
     gone = [key for key in wanted.get("remove_storage") or () if key in host.images]
     plan.actions += [RemoveDisk(key) for key in gone]
     plan.actions += [Unbind(target) for target in sorted(host.binds)]
-    if host.binds or host.wrappers:
+    if host.has_state:
         plan.actions.append(RemoveState())
-    # Last: should the run be killed before, the definition still tells what is to be removed.
+    # Last: should the run be killed before, the definition still tells which disks were created for the domain.
     if observed.persistent is not None:
         plan.actions.append(Undefine(wanted["remove_nvram"], wanted["remove_tpm_state"]))
     plan.before = {"state": _state(observed), "storage": gone}
@@ -475,10 +497,10 @@ def _target(wanted: Wanted, shares: list[dict[str, Any]], observed: Observed, ho
     values = given(wanted)
     if values.get("virt_type") == "auto":
         values["virt_type"] = current["virt_type"] if observed.persistent is not None else host.virt_type
-    if observed.persistent is None and not wanted.get("xml"):
-        values = {**_initial(values, host), **values}
     if values.get("secure_boot") not in (None, "off"):
         values.setdefault("firmware", "uefi")
+    if observed.persistent is None and not wanted.get("xml"):
+        values = {**_initial(values, host), **values}
     for option in DOMAIN:
         value = values.get(option.option)
         if value is not None and value != current[option.option]:
@@ -489,7 +511,8 @@ def _target(wanted: Wanted, shares: list[dict[str, Any]], observed: Observed, ho
     _set_disks(document, wanted, host)
     if wanted.get("interfaces") is not None:
         _set_interfaces(document, wanted)
-    document.set_mark()
+    if observed.persistent is None:
+        document.set_mark(defined="yes")
     return document
 
 
@@ -498,12 +521,17 @@ def _initial(values: Wanted, host: Host) -> dict[str, Any]:
     initial = {option.option: option.initial for option in DOMAIN if option.initial is not None}
     virt_type = values.get("virt_type") or host.virt_type
     # Under TCG every emulated CPU feature costs: qemu64 boots a guest twice as fast as max (measured: 62 s, 128 s).
-    return {**initial, "virt_type": virt_type, "cpu": "host-passthrough" if virt_type == "kvm" else "qemu64"}
+    cpu = "host-passthrough" if virt_type == "kvm" else "qemu64" if host.architecture == "x86_64" else "maximum"
+    # Left to itself, libvirt takes the first UEFI it finds, on Debian one that boots only what Microsoft has signed.
+    secure_boot = {"secure_boot": "off"} if values.get("firmware") == "uefi" else {}
+    return {**initial, **secure_boot, "virt_type": virt_type, "cpu": cpu}
 
 
 def _base(wanted: Wanted, observed: Observed, host: Host) -> DomainXml:
     if not wanted.get("xml"):
-        return observed.persistent.copy() if observed.persistent else DomainXml.skeleton(wanted["name"])
+        if observed.persistent is not None:
+            return observed.persistent.copy()
+        return DomainXml.skeleton(wanted["name"], host.architecture)
     template = DomainXml(wanted["xml"], origin="the xml option")
     _check_template(template, wanted, observed)
     digest = template.digest()
@@ -562,7 +590,8 @@ def _set_disks(document: DomainXml, wanted: Wanted, host: Host) -> None:
         there = current.get(disk_key(disk))
         if there is None:
             image = host.images.get(disk_key(disk))
-            document.add_disk({**disk, "format": disk.get("format") or (image.format if image else None)})
+            image_format = _image_format(disk, image, wanted["name"]) if image else disk.get("format")
+            document.add_disk({**disk, "format": image_format}, bool(image and image.is_block_device))
             continue
         for option in ("format", "bus"):
             if disk.get(option) and there[option] and disk[option] != there[option]:
@@ -571,6 +600,21 @@ def _set_disks(document: DomainXml, wanted: Wanted, host: Host) -> None:
                     fix="Give a new disk, or leave the option out.",
                     domain=wanted["name"],
                 )
+
+
+def _image_format(disk: Wanted, image: DiskImage, domain: str) -> str:
+    """The format of an image that is there already.
+
+    A guest can write a qcow2 header into its raw disk, with any file of the host as backing image. So a format that was
+    only recognised is not trusted when it leads to a file that the task does not name.
+    """
+    if not disk.get("format") and image.backing and image.backing != disk.get("backing"):
+        raise InvalidInput(
+            f"disk {disk_key(disk)} looks like {image.format} over {image.backing}",
+            domain=domain,
+            fix="Give its format, or the backing image it is meant to have.",
+        )
+    return disk.get("format") or image.format
 
 
 def _set_interfaces(document: DomainXml, wanted: Wanted) -> None:
@@ -588,7 +632,10 @@ def _set_interfaces(document: DomainXml, wanted: Wanted) -> None:
         mac = (interface["mac"] or before.get("mac") or _unused_mac(wanted["name"], index, macs)).lower()
         macs.add(mac)
         source = interface["source"] or ("default" if interface["type"] == "network" else None)
-        resolved.append({**interface, "mac": mac, "source": source, "forwards": interface["forwards"] or []})
+        model = interface["model"] or before.get("model") or "virtio"
+        resolved.append(
+            {**interface, "mac": mac, "model": model, "source": source, "forwards": interface["forwards"] or []}
+        )
     complete = sorted([*resolved, *left[False], *left[True]], key=_forwards)
     if complete != there:
         document.set_interfaces(complete)
@@ -602,9 +649,10 @@ def _unused_mac(name: str, index: int, used: set[str]) -> str:
     return next(mac for mac in (mac_for(name, number) for number in itertools.count(index)) if mac not in used)
 
 
-def _wanted_ports(wanted: Wanted, observed: Observed) -> int | None:
+def _wanted_ports(wanted: Wanted, document: DomainXml) -> int | None:
     """How many ports to reserve. The wish is kept in the mark: what plugged shares use up is not asked for again."""
-    if wanted.get("hotplug_ports") is not None or observed.persistent is not None or wanted.get("xml"):
+    decided = document.reserved_ports is not None or not document.is_own or wanted.get("xml")
+    if wanted.get("hotplug_ports") is not None or decided:
         return wanted.get("hotplug_ports")
     return int(next(option.initial for option in PARTS if option.option == "hotplug_ports"))
 
@@ -622,20 +670,34 @@ def _plan_disks(wanted: Wanted, observed: Observed, host: Host, plan: Plan) -> l
         key = disk_key(disk)
         image = host.images.get(key)
         if image is None:
-            if not disk.get("size") and not disk.get("backing"):
-                raise InvalidInput(
-                    f"disk {key} does not exist",
-                    domain=wanted["name"],
-                    fix="Give size (MiB) or backing to have it created.",
-                )
+            _check_new_disk(disk, host, wanted["name"])
             actions.append(CreateDisk(disk))
         elif disk.get("size") and disk["size"] > image.size:
-            actions.append(GrowDisk(disk, live.get(key, "")))
+            actions.append(GrowDisk(disk, disk.get("format") or image.format, live.get(key, "")))
         elif disk.get("size") and disk["size"] < image.size:
             plan.warnings.append(
                 f"domain {wanted['name']}: disk {key} has {image.size} MiB, it is never shrunk to {disk['size']} MiB"
             )
     return actions
+
+
+def _check_new_disk(disk: Wanted, host: Host, domain: str) -> None:
+    key, backing = disk_key(disk), disk.get("backing")
+    if not disk.get("size") and (not backing or disk.get("pool")):
+        fix = "Give size (MiB) to have it created; a file can also be created over a backing image."
+        raise InvalidInput(f"disk {key} does not exist", domain=domain, fix=fix)
+    if not backing or not host.local:
+        return
+    original = host.images.get(backing)
+    if original is None:
+        problem = f"disk {key}: its backing image {backing} does not exist"
+        raise InvalidInput(problem, domain=domain, fix="Create it first.")
+    if disk.get("size") and disk["size"] < original.size:
+        raise InvalidInput(
+            f"disk {key}: size {disk['size']} MiB is less than the {original.size} MiB of its backing image",
+            domain=domain,
+            fix="Give more, or leave size out.",
+        )
 
 
 def _plan_live(
@@ -653,13 +715,28 @@ def _plan_live(
     plugging, share_reasons = _plan_plugging(shares, document, observed.live, host)
     plan.restart_reasons = reasons + share_reasons
     if plan.restart_reasons and wanted["restart"] == "if_required":
-        plan.actions += [Shutdown(wanted["shutdown_timeout"], wanted["force_stop"]), Start()]
+        plan.actions += _restart(wanted)
         plan.restart_reasons = []
         return True
     plan.actions += plugging
     if wanted.get("iso") is not None and observed.live.options()["iso"] not in (None, wanted["iso"]):
         plan.actions.append(ChangeMedium(wanted["iso"]))
     return False
+
+
+def _restart(wanted: Wanted) -> list[Action]:
+    stop = Shutdown(wanted["shutdown_timeout"], wanted["force_stop"])
+    return [NoteRestart(True), stop, Start(), NoteRestart(False)]
+
+
+def _finish_restart(state: str, observed: Observed, plan: Plan) -> None:
+    """Do what a killed run has left of a restart."""
+    if observed.persistent is None or not observed.persistent.restart_pending:
+        return
+    if state != "stopped" and not observed.is_active and Start() not in plan.actions:
+        plan.actions.append(Start())
+    if NoteRestart(False) not in plan.actions:
+        plan.actions.append(NoteRestart(False))
 
 
 def _stale_options(wanted: Wanted, document: DomainXml, live: DomainXml) -> list[str]:
@@ -671,6 +748,8 @@ def _stale_options(wanted: Wanted, document: DomainXml, live: DomainXml) -> list
         if wanted.get(option.option) is not None
         and wants[option.option] != has[option.option]
         and (option.codec is not Codec.ISO or has["iso"] is None)
+        # libvirt expands host-model in the running domain.
+        and not (option.codec is Codec.CPU and wants["cpu"] == "host-model")
     ]
     if wanted.get("xml") and document.template != live.template:
         stale.append("xml: runs with an earlier one")
@@ -725,6 +804,8 @@ def _plug_obstacle(live: DomainXml, host: Host, ports: int) -> str | None:
 
 def _plan_run_state(wanted: Wanted, observed: Observed, restarted: bool, plan: Plan) -> None:
     if wanted["state"] == "running" and observed.run_state in ("absent", "stopped"):
+        if observed.managed_save and any(isinstance(action, Define) for action in plan.actions):
+            plan.restart_reasons.append("managed save: it resumes with the definition it was saved with")
         plan.actions.append(Start())
     elif wanted["state"] == "running" and observed.run_state == "paused" and not restarted:
         plan.actions.append(Resume())
@@ -747,10 +828,11 @@ def _plan_host_files(document: DomainXml, observed: Observed, restarted: bool, h
         if original and not host.binds.get(source):
             prepare.append(BindReadOnly(original, source))
         flags = wrapper_flags(daemon)
-        if flags and daemon not in host.wrappers and host.virtiofsd:
+        if flags and not host.wrappers.get(daemon) and host.virtiofsd:
             prepare.append(WriteWrapper(daemon, host.virtiofsd.path, flags))
-    unused = sorted(set(host.binds) - {source for source, _daemon in paths})
-    plan.actions = prepare + plan.actions + [Unbind(target) for target in unused]
+    clean_up: list[Action] = [Unbind(target) for target in sorted(set(host.binds) - {source for source, _ in paths})]
+    clean_up += [RemoveWrapper(path) for path in sorted(set(host.wrappers) - {daemon for _, daemon in paths})]
+    plan.actions = prepare + plan.actions + clean_up
 
 
 def _domain_view(wanted: Wanted, document: DomainXml | None, observed: Observed) -> dict[str, Any]:
@@ -792,6 +874,7 @@ def plan_share(wanted: Wanted, observed: Observed, host: Host) -> Plan:
     restart = (_plan_share_present if wanted["state"] == "present" else _plan_share_absent)(
         wanted, document, observed, host, plan
     )
+    _finish_restart(wanted["state"], observed, plan)
     _plan_host_files(document, observed, restart, host, plan)
     plan.before = _share_view(source_of_truth, tag)
     plan.after = _share_view(document, tag)
@@ -804,10 +887,10 @@ def _share_view(document: DomainXml, tag: str) -> dict[str, Any]:
 
 
 def _plan_share_present(wanted: Wanted, document: DomainXml, observed: Observed, host: Host, plan: Plan) -> bool:
-    share = store_default({option.option: wanted.get(option.option) for option in SHARE})
+    share = normalised({option.option: wanted.get(option.option) for option in SHARE}, host.real_path)
     check_features([share], host, wanted["domain"])
     _set_shares(document, [share], host)
-    check_nesting(document.shares(), wanted["domain"])
+    check_nesting(document.shares(), host, wanted["domain"])
     if observed.persistent is not None:
         _plan_define(document, observed, plan)
     if observed.live is None:
@@ -844,5 +927,5 @@ def _plug_or_restart(
             share=wanted["tag"],
             fix="Define it persistently, or set restart to never.",
         )
-    plan.actions += [Shutdown(wanted["shutdown_timeout"], wanted["force_stop"]), Start()]
+    plan.actions += _restart(wanted)
     return True

@@ -9,11 +9,13 @@ rows, so that they cannot drift apart. Reference for places and versions: https:
 from __future__ import annotations
 
 import ipaddress
+import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Callable, Optional
+from urllib.parse import quote
 
 Check = Callable[[Any], Optional[str]]
 """Returns what is wrong with a value, or None."""
@@ -27,6 +29,7 @@ WAITS = ("running", "address", "agent", "ssh")
 TAG_BYTES = 36
 # libvirt names files after the domain (NAME-fs0-virtiofsd.log); Linux limits a file name to 255 bytes.
 NAME_BYTES = 200
+FILE_NAME_BYTES = 255
 # The smallest guest that boots a Linux kernel; below it the value is a unit mistake (MiB, not GiB).
 MEMORY_MIN = 64
 MEMORY_MAX = 64 * 1024 * 1024
@@ -50,6 +53,7 @@ class Codec(Enum):
     SERIAL_LOG = "the log of the serial port"
     GRAPHICS = "a graphics device"
     GUEST_AGENT = "the channel of the guest agent"
+    DISK_PATH = "an image file or block device"
     SOURCE = "a directory, or a read-only bind mount of it"
     READ_ONLY = "the readonly element, or a bind mount as source"
     CACHE = "the cache element, or a flag of the virtiofsd wrapper"
@@ -145,6 +149,18 @@ def check_absolute(path: str) -> str | None:
     return None
 
 
+def check_source(path: str) -> str | None:
+    """Its percent-encoded form names the read-only bind mount."""
+    if len(quote(path, safe="")) > FILE_NAME_BYTES:
+        return f"{path!r} is too long: encoded as a file name it has more than {FILE_NAME_BYTES} bytes"
+    return check_absolute(path)
+
+
+def check_text(text: str) -> str | None:
+    """XML has no place for control characters."""
+    return f"{text!r} contains a control character" if _has_control_characters(text) else None
+
+
 def check_iso(path: str) -> str | None:
     """An empty path ejects the medium."""
     return check_absolute(path) if path else None
@@ -192,7 +208,7 @@ _IDMAP_RANGE = (
 
 SHARE: tuple[Field, ...] = (
     Field("tag", "target/@dir", required=True, check=check_tag, feature="share"),
-    Field("source", "source/@dir", Codec.SOURCE, "path", check=check_absolute),
+    Field("source", "source/@dir", Codec.SOURCE, "path", check=check_source),
     Field("socket", "source/@socket", type="path", check=check_absolute, feature="socket"),
     Field("read_only", "readonly", Codec.READ_ONLY, "bool"),
     # 1024 is what libvirt's own documentation uses; virtiofs needs one request slot per page batch in flight.
@@ -246,14 +262,14 @@ SHARE: tuple[Field, ...] = (
 )
 
 DISK: tuple[Field, ...] = (
-    Field("path", "source/@file", type="path", check=check_absolute),
+    Field("path", "source/@file", Codec.DISK_PATH, "path", check=check_absolute),
     Field("pool", "source/@pool", check=check_name),
     Field("volume", "source/@volume", check=check_name),
     # The same bound as memory: a size is in MiB, larger than a PiB is a unit mistake.
     Field("size", type="int", check=_between(1, 2**30, "MiB")),
     Field("format", "driver/@type", choices=("qcow2", "raw"), initial="qcow2"),
     Field("backing", type="path", check=check_absolute),
-    Field("bus", "target/@bus", choices=("virtio", "sata", "scsi"), initial="virtio"),
+    Field("bus", "target/@bus", choices=("virtio", "sata"), initial="virtio"),
 )
 
 FORWARD: tuple[Field, ...] = (
@@ -265,9 +281,9 @@ FORWARD: tuple[Field, ...] = (
 
 INTERFACE: tuple[Field, ...] = (
     Field("type", "@type", choices=("network", "bridge", "user"), default="network"),
-    Field("source", "source/@network"),
+    Field("source", "source/@network", check=check_text),
     Field("mac", "mac/@address", check=check_mac),
-    Field("model", "model/@type", choices=("virtio", "e1000e"), default="virtio"),
+    Field("model", "model/@type", choices=("virtio", "e1000e")),
     Field("forwards", type="list", elements="dict", fields=FORWARD),
 )
 
@@ -275,14 +291,14 @@ DOMAIN: tuple[Field, ...] = (
     Field("memory", "memory", Codec.MIB, "int", initial=2048, check=_between(MEMORY_MIN, MEMORY_MAX, "MiB")),
     Field("vcpus", "vcpu", Codec.INT, "int", initial=2, check=_between(1, VCPUS_MAX)),
     Field("virt_type", "@type", choices=("auto", "kvm", "qemu")),
-    Field("cpu", "cpu", Codec.CPU),
+    Field("cpu", "cpu", Codec.CPU, check=check_text),
     Field("firmware", "os", Codec.FIRMWARE, choices=("bios", "uefi")),
     Field("secure_boot", "os/firmware", Codec.SECURE_BOOT, choices=("off", "setup", "enrolled")),
     Field("tpm", "devices/tpm", Codec.TPM, "bool"),
     Field("iso", "devices/disk", Codec.ISO, check=check_iso),
     Field("kernel", "os/kernel", type="path", check=check_absolute),
     Field("initrd", "os/initrd", type="path", check=check_absolute),
-    Field("cmdline", "os/cmdline"),
+    Field("cmdline", "os/cmdline", check=check_text),
     Field("serial_log", "devices/serial", Codec.SERIAL_LOG, "path", check=check_absolute),
     Field("graphics", "devices/graphics", Codec.GRAPHICS, choices=("none", "vnc", "spice")),
     Field("guest_agent", "devices/channel", Codec.GUEST_AGENT, "bool", initial=True),
@@ -355,9 +371,24 @@ def problems(fields: Iterable[Field], values: Mapping[str, Any], within: str = "
     return found
 
 
-def store_default(share: Mapping[str, Any]) -> dict[str, Any]:
-    """The share with ``read_only`` decided: the Nix store is never handed out writable unless the task says so."""
-    if share.get("read_only") is not None:
-        return dict(share)
-    source = share.get("source") or ""
-    return {**share, "read_only": True} if source == STORE or source.startswith(STORE + "/") else dict(share)
+def normalised(share: Mapping[str, Any], real_path: Callable[[str], str] = posixpath.normpath) -> dict[str, Any]:
+    """The share with what its options leave open decided.
+
+    The Nix store, by whatever path it is reached, and what lies in or around it is read-only unless the task says
+    otherwise.
+    """
+    share = dict(share)
+    if share.get("idmap"):
+        share["idmap"] = {kind: share["idmap"].get(kind) or [] for kind in ("uid", "gid")}
+    if share.get("read_only") is None and share.get("source") and _touches_store(real_path(share["source"])):
+        share["read_only"] = True
+    return share
+
+
+def is_below(path: str, directory: str) -> bool:
+    """A path is a directory, or lies in it."""
+    return path == directory or path.startswith(directory.rstrip("/") + "/")
+
+
+def _touches_store(path: str) -> bool:
+    return is_below(path, STORE) or is_below(STORE, path)

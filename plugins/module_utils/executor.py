@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carry out a plan: every action is a call of the gateway or of hostfs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Callable
+
+from . import hostfs, planner
+from .errors import HostError
+from .gateway import Gateway
+from .planner import Plan
+
+
+class Executor:
+    """Does what a plan says, step by step; ``warnings`` collects what turned out on the way."""
+
+    def __init__(self, gateway: Gateway, state: str) -> None:
+        self._gateway = gateway
+        self._state = state
+        self.warnings: list[str] = []
+
+    def execute(self, plan: Plan) -> None:
+        """Raises HostError and GatewayError; what was done until then stays, and running the task again goes on."""
+        for action in plan.actions:
+            try:
+                self._step(plan.name, action)
+            except HostError as error:
+                error.domain = plan.name
+                raise
+            except OSError as error:
+                problem = f"{type(action).__name__} failed: {error}"
+                raise HostError(problem, fix="Correct this and run the task again.", domain=plan.name) from error
+
+    def _step(self, name: str, action: planner.Action) -> None:
+        steps: dict[type, Callable[[Any], None]] = {
+            planner.BindReadOnly: lambda a: hostfs.bind_read_only(a.source, a.target),
+            planner.Unbind: lambda a: hostfs.unbind(a.target),
+            planner.WriteWrapper: lambda a: hostfs.write_wrapper(a.path, a.virtiofsd, a.flags),
+            planner.RemoveWrapper: lambda a: hostfs.remove_wrapper(a.path),
+            planner.RemoveState: lambda _a: hostfs.remove_state(self._state, name),
+            planner.RemoveDisk: lambda a: self._remove_disk(a.key),
+            planner.CreateDisk: lambda a: self._create_disk(a.disk),
+            planner.GrowDisk: lambda a: self._grow_disk(name, a),
+            planner.Define: self._define,
+            planner.ReservePorts: lambda a: self._reserve_ports(name, a.count),
+            planner.NoteRestart: lambda a: self._note_restart(name, a.pending),
+            planner.Undefine: lambda a: self._gateway.undefine(name, a.remove_nvram, a.remove_tpm_state),
+            planner.Start: lambda _a: self._gateway.start(name),
+            planner.Resume: lambda _a: self._gateway.resume(name),
+            planner.Shutdown: lambda a: self._gateway.shutdown(name, a.timeout, a.force),
+            planner.Destroy: lambda _a: self._gateway.destroy(name),
+            planner.SetAutostart: lambda a: self._gateway.set_autostart(name, a.enabled),
+            planner.AttachShare: lambda a: self._gateway.attach(name, a.xml),
+            planner.DetachShare: lambda a: self._gateway.detach_share(name, a.tag, a.xml, a.timeout),
+            planner.ChangeMedium: lambda a: self._gateway.change_medium(name, a.path),
+        }
+        steps[type(action)](action)
+
+    def _define(self, action: planner.Define) -> None:
+        defined = self._gateway.define(action.document, action.expected)
+        after = defined.shares()
+        lost = [
+            f"{option} of share {tag}"
+            for tag, share in action.document.shares().items()
+            for option in planner.differences(share, after.get(tag))
+        ]
+        if lost:
+            self.warnings.append(f"domain {defined.name}: this libvirt dropped {', '.join(lost)}")
+
+    def _reserve_ports(self, name: str, count: int) -> None:
+        self._redefine(name, lambda document: document.reserve_ports(count))
+
+    def _note_restart(self, name: str, pending: bool) -> None:
+        self._redefine(name, lambda document: document.note_restart(pending))
+
+    def _redefine(self, name: str, edit: Callable[[Any], None]) -> None:
+        defined = self._gateway.observe(name).persistent
+        if defined is not None:
+            edited = defined.copy()
+            edit(edited)
+            self._gateway.define(edited, defined)
+
+    def _remove_disk(self, key: str) -> None:
+        pool, _slash, volume = key.partition("/")
+        if pool:
+            self._gateway.remove_volume(pool, volume)
+        else:
+            hostfs.remove_image(key)
+
+    def _create_disk(self, disk: Mapping[str, Any]) -> None:
+        image_format = disk.get("format") or "qcow2"
+        if disk.get("pool"):
+            self._gateway.create_volume(disk["pool"], disk["volume"], disk["size"], image_format, disk.get("backing"))
+        else:
+            hostfs.create_image(disk["path"], image_format, disk.get("size"), disk.get("backing"))
+
+    def _grow_disk(self, name: str, action: planner.GrowDisk) -> None:
+        disk = action.disk
+        if action.target:
+            self._gateway.resize_disk(name, action.target, disk["size"])
+        elif disk.get("pool"):
+            self._gateway.resize_volume(disk["pool"], disk["volume"], disk["size"])
+        else:
+            hostfs.grow_image(disk["path"], action.format, disk["size"])
