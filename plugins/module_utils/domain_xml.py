@@ -736,7 +736,7 @@ class DomainXml:
             {**read_fields(DISK, element), "target": get(element, "target/@dev")} for element in self._disk_elements()
         ]
 
-    def add_disk(self, values: Mapping[str, Any], is_block_device: bool) -> None:
+    def add_disk(self, values: Mapping[str, Any], is_block_device: bool = False) -> None:
         kind = "volume" if values.get("pool") else "block" if is_block_device else "file"
         disk = etree.SubElement(ensure(self.root, "devices"), "disk", type=kind, device="disk")
         etree.SubElement(disk, "driver", name="qemu")
