@@ -434,6 +434,7 @@ def plan_domain(wanted: Wanted, observed: Observed, host: Host) -> Plan:
     plan = Plan(wanted["name"])
     if wanted["state"] == "absent":
         _plan_absent(wanted, observed, host, plan)
+        _check_reach(plan, host)
         return plan
     shares = [normalised(share, host.real_path) for share in wanted.get("shares") or ()]
     check_features(shares, host, wanted["name"])
@@ -449,6 +450,7 @@ def plan_domain(wanted: Wanted, observed: Observed, host: Host) -> Plan:
     if ports is not None and document.reserved_ports != ports:
         plan.actions.append(ReservePorts(ports))
     plan.actions += disks
+    _check_reach(plan, host)
     restart = _plan_live(wanted, shares, document, observed, host, plan)
     _plan_run_state(wanted, observed, restart, plan)
     _finish_restart(wanted["state"], observed, plan)
@@ -679,6 +681,19 @@ def _plan_disks(wanted: Wanted, observed: Observed, host: Host, plan: Plan) -> l
                 f"domain {wanted['name']}: disk {key} has {image.size} MiB, it is never shrunk to {disk['size']} MiB"
             )
     return actions
+
+
+def _check_reach(plan: Plan, host: Host) -> None:
+    """Raise Unsupported when a disk's file is another machine's: a file of that name on this one is not meant."""
+    keys = [disk_key(action.disk) for action in plan.actions if isinstance(action, (CreateDisk, GrowDisk))]
+    keys += [action.key for action in plan.actions if isinstance(action, RemoveDisk)]
+    files = [key for key in keys if key.startswith("/")]
+    if files and not host.local:
+        raise Unsupported(
+            f"{', '.join(files)}: files of another machine can be neither created nor grown nor removed",
+            fix="Give a pool and a volume, leave size and backing out, or run the task on that machine.",
+            domain=plan.name,
+        )
 
 
 def _check_new_disk(disk: Wanted, host: Host, domain: str) -> None:

@@ -402,6 +402,21 @@ def test_a_remote_hosts_files_are_left_alone() -> None:
     assert steps(plan) == []
 
 
+@pytest.mark.parametrize(
+    ("options", "images"),
+    [
+        ({"disks": [{"path": "/srv/a", "size": 10}]}, {}),
+        ({"disks": [{"path": "/srv/a", "size": 10}]}, {"/srv/a": DiskImage(0, "qcow2")}),
+        ({"state": "absent", "remove_storage": ["/srv/a"]}, {"/srv/a": DiskImage(0, "qcow2")}),
+    ],
+)
+def test_a_file_of_this_machine_is_not_taken_for_a_remote_hosts(
+    options: dict[str, Any], images: dict[str, DiskImage]
+) -> None:
+    with pytest.raises(Unsupported, match="/srv/a: files of another machine"):
+        plan_new(replace(TRIXIE, local=False, images=images), **options)
+
+
 # Disks.
 
 QCOW2 = DiskImage(100, "qcow2")
