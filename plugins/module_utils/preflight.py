@@ -73,10 +73,11 @@ class Preflight:
 
     def _virt_type(self, options: Options, observed: Observed | None) -> str:
         """What virt_type auto means for a new domain: KVM where a QEMU really runs with it."""
-        asked = options.get("virt_type") or "auto"
+        asked = options.get("virt_type", "qemu")  # a share has no such option
+        is_open = asked == "auto" or (asked is None and not options.get("xml"))
         is_new = observed is not None and observed.persistent is None and options.get("state") != "absent"
-        if asked != "auto" or not is_new:
-            return "qemu" if asked == "auto" else str(asked)
+        if not (is_open and is_new):
+            return "qemu"  # nobody will ask
         if not self._local:
             return "kvm"
         kvm = self._probe_kvm()
