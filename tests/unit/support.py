@@ -92,8 +92,9 @@ def host_of(generation: str, name: str) -> Host:
     paths = observed(generation, name).persistent.share_paths().values()  # type: ignore[union-attr]
     return replace(
         GENERATIONS[generation],
+        has_state=any(bound_source(source) or wrapper_flags(daemon) for source, daemon in paths),
         binds={source: True for source, _daemon in paths if bound_source(source)},
-        wrappers=frozenset(daemon for _source, daemon in paths if wrapper_flags(daemon)),
+        wrappers={daemon: True for _source, daemon in paths if wrapper_flags(daemon)},
         images={disk_key(disk): DiskImage(disk["size"], disk["format"] or "qcow2") for disk in task["disks"] or ()},
     )
 

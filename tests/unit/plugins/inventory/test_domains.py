@@ -24,7 +24,7 @@ SHARE = {"tag": "nix-store-share", "source": "/nix/store", "read_only": True}
 MARKED = """
 <domain type='test'>
   <name>marked</name>
-  <metadata><k:domain xmlns:k='https://github.com/ncrmro/keystone/virtiofs' hotplug-ports='4'/></metadata>
+  <metadata><k:domain xmlns:k='https://github.com/ncrmro/keystone/virtiofs' defined='yes'/></metadata>
   <memory unit='MiB'>64</memory>
   <os><type>hvm</type></os>
   <devices>

@@ -30,6 +30,7 @@ from ansible_collections.keystone.virtiofs.tests.unit.support import options
 
 IDS = [{"start": 0, "target": 100000, "count": 1000}, {"start": 1000, "target": 1000, "count": 1}]
 IDMAP = {"uid": IDS, "gid": IDS[:1]}
+MAC = "52:54:00:00:00:01"
 FORWARDS = [{"host_port": 22220, "guest_port": 22}, {"address": "0.0.0.0", "host_port": 80, "guest_port": 8080}]  # noqa: S104
 
 # Every field of the schema, with the values to try; a field without an example fails a test below.
@@ -124,7 +125,7 @@ def test_every_field_and_every_choice_has_an_example(group: str) -> None:
 
 @pytest.mark.parametrize(("option", "value"), examples("DOMAIN"))
 def test_domain_option(option: str, value: Any) -> None:
-    document = DomainXml.skeleton("vm")
+    document = DomainXml.skeleton("vm", "x86_64")
     field = field_of("DOMAIN", option)
     write_field(field, document.root, value)
     assert read_field(field, reparsed(document).root) == value
@@ -140,7 +141,7 @@ def test_domain_option(option: str, value: Any) -> None:
 @pytest.mark.parametrize(("option", "value"), examples("SHARE"))
 def test_share_option(option: str, value: Any, how: Realisation) -> None:
     wanted = {"tag": "data", **({} if option == "socket" else {"source": "/srv"}), option: value}
-    document = DomainXml.skeleton("vm")
+    document = DomainXml.skeleton("vm", "x86_64")
     document.set_share(wanted, how)
     assert reparsed(document).shares()[wanted["tag"]][option] == value
     for other in EXAMPLES["SHARE"][option]:
@@ -154,14 +155,14 @@ def test_share_option(option: str, value: Any, how: Realisation) -> None:
 @pytest.mark.parametrize("how", REALISATIONS)
 def test_all_share_options_together(how: Realisation) -> None:
     wanted = {option: values[0] for option, values in EXAMPLES["SHARE"].items() if option != "socket"}
-    document = DomainXml.skeleton("vm")
+    document = DomainXml.skeleton("vm", "x86_64")
     document.set_share({**wanted, "cache": "metadata"}, how)
     found = reparsed(document).shares()["data"]
     assert found == {**wanted, "cache": "metadata", "socket": None}
 
 
 def test_a_share_moves_to_a_socket_and_back() -> None:
-    document = DomainXml.skeleton("vm")
+    document = DomainXml.skeleton("vm", "x86_64")
     document.set_share({"tag": "data", "source": "/srv", "read_only": True, "cache": "metadata"}, Realisation("vm"))
     document.set_share({"tag": "data", "source": None, "socket": "/run/s"}, Realisation("vm"))
     share = reparsed(document).shares()["data"]
@@ -175,20 +176,20 @@ def test_a_share_moves_to_a_socket_and_back() -> None:
 @pytest.mark.parametrize(("option", "value"), examples("DISK"))
 def test_disk_option(option: str, value: Any) -> None:
     wanted = {"pool": "default", "volume": "x"} if option in ("pool", "volume") else {"path": "/srv/x"}
-    document = DomainXml.skeleton("vm")
+    document = DomainXml.skeleton("vm", "x86_64")
     document.add_disk({**wanted, option: value})
     assert reparsed(document).disks()[0][option] == value
 
 
 @pytest.mark.parametrize(("option", "value"), examples("INTERFACE"))
 def test_interface_option(option: str, value: Any) -> None:
-    wanted = {"mac": "52:54:00:00:00:01", **({"type": "user"} if option == "forwards" else {}), option: value}
+    wanted = {"mac": MAC, "model": "virtio", **({"type": "user"} if option == "forwards" else {}), option: value}
     if wanted.get("type") != "user":
         wanted = {"source": "default", **wanted}
     interface = options(INTERFACE, wanted)
     for forward in interface["forwards"] or ():
         del forward["next_free"]
-    document = DomainXml.skeleton("vm")
+    document = DomainXml.skeleton("vm", "x86_64")
     document.set_interfaces([interface])
     assert reparsed(document).interfaces() == [{**interface, "forwards": interface["forwards"] or []}]
 
@@ -196,8 +197,8 @@ def test_interface_option(option: str, value: Any) -> None:
 @pytest.mark.parametrize(("option", "value"), examples("FORWARD"))
 def test_forward_option(option: str, value: Any) -> None:
     forward = {"address": "127.0.0.1", "host_port": 2222, "guest_port": 22, option: value}
-    interface = {**options(INTERFACE, {"type": "user", "mac": "52:54:00:00:00:01"}), "forwards": [forward]}
-    document = DomainXml.skeleton("vm")
+    interface = {**options(INTERFACE, {"type": "user", "mac": MAC, "model": "virtio"}), "forwards": [forward]}
+    document = DomainXml.skeleton("vm", "x86_64")
     document.set_interfaces([interface])
     assert reparsed(document).interfaces()[0]["forwards"] == [forward]
 

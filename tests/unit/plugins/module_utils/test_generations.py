@@ -16,7 +16,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils.planner import (
     plan_share,
     resolve_forwards,
 )
-from ansible_collections.keystone.virtiofs.plugins.module_utils.schema import SHARE, store_default
+from ansible_collections.keystone.virtiofs.plugins.module_utils.schema import SHARE, normalised
 from ansible_collections.keystone.virtiofs.tests.unit.support import (
     FIXTURES,
     GENERATIONS,
@@ -54,7 +54,7 @@ def test_the_host_is_the_one_that_the_tests_assume(generation: str) -> None:
 
 @pytest.mark.parametrize(("generation", "name"), DOMAINS)
 def test_shares_read_back_as_they_were_asked_for(generation: str, name: str) -> None:
-    wanted = {entry["tag"]: given(store_default(entry)) for entry in task_of(generation, name)["shares"]}
+    wanted = {entry["tag"]: given(normalised(entry)) for entry in task_of(generation, name)["shares"]}
     for document in documents(generation, name):
         found = document.shares()
         assert {tag: {option: found[tag][option] for option in wanted[tag]} for tag in found} == wanted

@@ -9,7 +9,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils import hostfs
-from ansible_collections.keystone.virtiofs.plugins.module_utils.errors import HostError, InvalidInput
+from ansible_collections.keystone.virtiofs.plugins.module_utils.errors import HostError, InvalidInput, WaitTimeout
 from ansible_collections.keystone.virtiofs.plugins.module_utils.planner import DiskImage
 
 CLONE_NEWNS = 0x20000
@@ -144,7 +143,8 @@ class TestBindMounts:
 
 def test_no_binds_without_a_state(tmp_path: Path) -> None:
     assert binds(tmp_path) == {}
-    assert hostfs.list_wrappers(str(tmp_path), "vm") == frozenset()
+    assert hostfs.list_wrappers(str(tmp_path), "vm", "/virtiofsd") == {}
+    assert not hostfs.has_state(str(tmp_path), "vm")
 
 
 # Wrappers.
@@ -166,12 +166,14 @@ def arguments(wrapper: Path) -> list[str]:
 
 
 def test_a_wrapper_passes_its_flags_on(tmp_path: Path, daemon: Path) -> None:
-    wrapper = tmp_path / "state/vm/bin/virtiofsd,cache=metadata,inode-file-handles=prefer"
+    wrapper = tmp_path / "keystone-virtiofs/vm/bin/virtiofsd,cache=metadata,inode-file-handles=prefer"
     flags = {"inode-file-handles": "prefer", "cache": "metadata"}
     hostfs.write_wrapper(str(wrapper), str(daemon), flags)
     hostfs.write_wrapper(str(wrapper), str(daemon), flags)
     assert arguments(wrapper) == ["--fd=3", "-o", "source=/a b", "--cache=metadata", "--inode-file-handles=prefer"]
-    assert hostfs.list_wrappers(str(tmp_path / "state"), "vm") == {str(wrapper)}
+    for virtiofsd, is_current in ((str(daemon), True), ("/opt/other/virtiofsd", False)):
+        found = hostfs.list_wrappers(str(tmp_path / "keystone-virtiofs"), "vm", virtiofsd)
+        assert found == {str(wrapper): is_current}
 
 
 @pytest.mark.parametrize("stable", [True, False])
@@ -216,14 +218,14 @@ class TestImages:
         assert hostfs.read_image(path) is None
         hostfs.create_image(path, image_format, 8, None)
         assert hostfs.read_image(path) == DiskImage(8, image_format)
-        hostfs.grow_image(path, 16)
+        hostfs.grow_image(path, image_format, 16)
         assert hostfs.read_image(path) == DiskImage(16, image_format)
 
     def test_over_another_image(self, tmp_path: Path) -> None:
         base, top = str(tmp_path / "base.img"), str(tmp_path / "top.qcow2")
         hostfs.create_image(base, "raw", 8, None)
         hostfs.create_image(top, "qcow2", None, base)
-        assert hostfs.read_image(top) == DiskImage(8, "qcow2")
+        assert hostfs.read_image(top) == DiskImage(8, "qcow2", backing=base)
 
     def test_over_nothing(self, tmp_path: Path) -> None:
         with pytest.raises(InvalidInput, match=r"backing image .*/base.img of disk .* does not exist"):
@@ -239,7 +241,7 @@ class TestImages:
         path = str(tmp_path / "disk")
         hostfs.create_image(path, "qcow2", 16, None)
         with pytest.raises(HostError, match="shrink"):
-            hostfs.grow_image(path, 8)
+            hostfs.grow_image(path, "qcow2", 8)
         assert hostfs.read_image(path) == DiskImage(16, "qcow2")
 
     def test_only_files_are_removed(self, tmp_path: Path) -> None:
@@ -270,7 +272,7 @@ def loop_device(tmp_path: Path, private_mounts: None) -> Iterator[str]:
 
 @as_root
 def test_a_block_device_in_use_is_no_disk(loop_device: str, tmp_path: Path) -> None:
-    assert hostfs.read_image(loop_device) == DiskImage(8, "raw")
+    assert hostfs.read_image(loop_device) == DiskImage(8, "raw", is_block_device=True)
     subprocess.run(["mkfs.ext4", "-q", loop_device], check=True)
     subprocess.run(["mount", loop_device, tmp_path], check=True)
     try:
@@ -346,11 +348,20 @@ def test_the_state_of_a_session_is_the_users(monkeypatch: pytest.MonkeyPatch) ->
     assert hostfs.state_root(session=False) == "/var/lib/keystone-virtiofs"
 
 
-def test_one_task_at_a_time() -> None:
-    wait = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
-    lock = f"/run/lock/keystone-virtiofs-{os.geteuid()}.lock"
+def test_one_task_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hostfs, "LOCK_TIMEOUT", 0)
+    with hostfs.exclusive(), pytest.raises(WaitTimeout, match="another task of this collection"), hostfs.exclusive():
+        pass
     with hostfs.exclusive():
-        assert subprocess.run([sys.executable, "-c", wait, lock], capture_output=True, check=False).returncode
+        pass
+
+
+def test_a_fstab_that_another_tool_writes_is_left_alone(fstab: Path, tmp_path: Path, source: Path) -> None:
+    fstab.rename(tmp_path / "static")
+    fstab.symlink_to(tmp_path / "static")
+    with pytest.raises(HostError, match="another tool writes it"):
+        hostfs.bind_read_only(str(source), str(tmp_path / "state/vm/ro/x"))
+    assert fstab.read_text() == FSTAB
 
 
 def test_a_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from ansible_collections.keystone.virtiofs.tests.unit.support import (
 
 DATA = {"tag": "data", "source": "/srv/data"}
 STORE = {"tag": "nix-store-share", "source": "/nix/store"}
+RESTART = ["NoteRestart", "Shutdown", "Start", "NoteRestart"]
 GONE = {"tag": "nix-store-share", "state": "absent"}
 
 
@@ -98,7 +99,7 @@ def test_an_unplugged_share_of_an_upgraded_host_gives_its_bind_mount_back() -> N
     ("policy", "expected", "reasons"),
     [
         ("never", ["Define"], ["share data: the domain runs without shared memory"]),
-        ("if_required", ["Define", "Shutdown", "Start"], []),
+        ("if_required", ["Define", *RESTART], []),
     ],
 )
 def test_the_first_share_of_a_running_domain(policy: str, expected: list[str], reasons: list[str]) -> None:
@@ -115,7 +116,7 @@ def test_the_first_share_of_a_running_domain(policy: str, expected: list[str], r
 def test_a_libvirt_without_hot_plug(policy: str, given: dict[str, Any]) -> None:
     plan = plan_for("plugged", running=True, restart=policy, host=replace(TRIXIE, libvirt=7008000), **given)
     restarts = policy == "if_required"
-    assert steps(plan) == ["Define", *(["Shutdown", "Start"] if restarts else [])]
+    assert steps(plan) == ["Define", *(RESTART if restarts else [])]
     assert len(plan.restart_reasons) == (0 if restarts else 1)
 
 

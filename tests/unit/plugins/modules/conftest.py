@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The real modules, in this process, against libvirt's own test driver."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import libvirt
+import pytest
+from ansible.module_utils.common import warnings
+from ansible.module_utils.testing import patch_module_args
+
+from ansible_collections.keystone.virtiofs.plugins.module_utils import hostfs, probe
+from ansible_collections.keystone.virtiofs.plugins.module_utils.gateway import Gateway
+from ansible_collections.keystone.virtiofs.plugins.module_utils.probe import KvmProbe
+from ansible_collections.keystone.virtiofs.tests.unit.support import TRIXIE
+
+URI = "test:///default"
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[libvirt.virConnect]:
+    """The test driver, alone in this process, on a host like Debian 13.
+
+    Its state lives as long as a connection to it. It knows domains of type test only, takes two of the flags for
+    undefining, and starts with a domain named test, which is removed.
+    """
+    monkeypatch.setattr(hostfs, "state_root", lambda _session: str(tmp_path / "keystone-virtiofs"))
+    monkeypatch.setattr(probe, "find_virtiofsd", lambda _folders: TRIXIE.virtiofsd)
+    monkeypatch.setattr(probe, "find_emulator", lambda: "/usr/bin/qemu-system-x86_64")
+    monkeypatch.setattr(probe, "probe_kvm", lambda _emulator: KvmProbe(False, "this is a test"))
+    monkeypatch.setattr(Gateway, "libvirt_version", lambda _gateway: TRIXIE.libvirt)
+    monkeypatch.setattr(hostfs, "exclusive", nullcontext)  # a task that runs on this host has nothing to do with it
+    real_define, real_read = libvirt.virConnect.defineXMLFlags, libvirt.virDomain.XMLDesc
+    real_undefine = libvirt.virDomain.undefineFlags
+    monkeypatch.setattr(
+        libvirt.virConnect,
+        "defineXMLFlags",
+        lambda self, text, flags: real_define(self, text.replace('<domain type="qemu"', '<domain type="test"'), flags),
+    )
+    monkeypatch.setattr(
+        libvirt.virDomain,
+        "XMLDesc",
+        lambda self, flags: real_read(self, flags).replace("<domain type='test'", "<domain type='qemu'"),
+    )
+    monkeypatch.setattr(libvirt.virDomain, "undefineFlags", lambda self, flags: real_undefine(self, flags & 3))
+    driver = libvirt.open(URI)
+    driver.lookupByName("test").destroy()
+    driver.lookupByName("test").undefine()
+    yield driver
+    driver.close()
+
+
+@pytest.fixture
+def run(connection: libvirt.virConnect, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a module's main with options; its result."""
+
+    def run_module(module: ModuleType, *, check: bool = False, **options: Any) -> dict[str, Any]:
+        warnings._global_warnings.clear()  # of the run before: a module is not made to run twice in one process
+        arguments = {"uri": URI, **options, "_ansible_check_mode": check, "_ansible_diff": True}
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            module.main()
+        result: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return result
+
+    return run_module
+
+
+class Seen(NamedTuple):
+    """All that a module could have changed."""
+
+    domains: dict[str, tuple[str, list[int], int]]
+    files: dict[str, bytes | None]
+
+
+@pytest.fixture
+def look(connection: libvirt.virConnect, tmp_path: Path) -> Callable[[], Seen]:
+    """What libvirt and the disk hold now."""
+
+    def see() -> Seen:
+        return Seen(
+            {
+                domain.name(): (domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE), domain.state(), domain.autostart())
+                for domain in connection.listAllDomains()
+            },
+            {str(path): path.read_bytes() if path.is_file() else None for path in tmp_path.rglob("*")},
+        )
+
+    return see

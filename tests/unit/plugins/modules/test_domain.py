@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules on libvirt's test driver: every step is foretold by check mode, done once, and then no change."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+
+from ansible_collections.keystone.virtiofs.plugins.module_utils import planner, probe
+from ansible_collections.keystone.virtiofs.plugins.modules import domain, domain_info, domains, share
+
+Run = Callable[..., dict[str, Any]]
+Look = Callable[[], Any]
+STORY: list[tuple[dict[str, Any], list[str]]] = [
+    ({"state": "absent"}, []),
+    ({"memory": 128, "vcpus": 1}, ["Define", "ReservePorts"]),
+    ({"memory": 256}, ["Define"]),
+    ({"shares": [{"tag": "data", "source": "SOURCE"}]}, ["Define"]),
+    ({"shares": [{"tag": "data", "source": "SOURCE", "read_only": True}]}, ["Define"]),
+    ({"shares": [{"tag": "meta", "source": "OTHER", "cache": "metadata"}]}, ["WriteWrapper", "Define"]),
+    ({"interfaces": [{}, {"mac": "52:54:00:00:00:01"}]}, ["Define"]),
+    ({"disks": [{"path": "DISK", "size": 8}]}, ["Define", "CreateDisk"]),
+    ({"disks": [{"path": "DISK", "size": 16}]}, ["GrowDisk"]),
+    ({"autostart": True}, ["SetAutostart"]),
+    ({"state": "running", "wait_for": "running"}, ["Start"]),
+    (
+        {"state": "running", "memory": 128, "restart": "if_required"},
+        ["Define", "NoteRestart", "Shutdown", "Start", "NoteRestart"],
+    ),
+    ({"state": "running", "wait_for": "address", "autostart": False}, ["SetAutostart"]),
+    ({"state": "stopped", "shutdown_timeout": 5}, ["Shutdown"]),
+    ({"state": "absent", "remove_storage": ["DISK"]}, ["RemoveDisk", "RemoveState", "Undefine"]),
+    ({"state": "absent"}, []),
+]
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> dict[str, str]:
+    """The names of STORY as real paths."""
+    for name in ("source", "other"):
+        (tmp_path / name).mkdir()
+    return {"SOURCE": f"{tmp_path}/source", "OTHER": f"{tmp_path}/other", "DISK": f"{tmp_path}/disk.qcow2"}
+
+
+def with_places(value: Any, places: dict[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: with_places(item, places) for key, item in value.items()}
+    if isinstance(value, list):
+        return [with_places(item, places) for item in value]
+    return places.get(value, value) if isinstance(value, str) else value
+
+
+def test_the_life_of_a_domain(run: Run, look: Look, places: dict[str, str]) -> None:
+    for given, expected in STORY:
+        options = {"name": "vm", **with_places(given, places)}
+        before = look()
+        foretold = run(domain, check=True, **options)
+        assert look() == before, f"check mode of {given} changed something"
+        done = run(domain, **options)
+        assert done["actions"] == expected, given
+        for key in ("changed", "actions", "diff", "restart_required", "restart_reasons"):
+            assert foretold[key] == done[key], f"check mode of {given} foretold another {key}"
+        assert done["changed"] is bool(expected)
+        assert (look() == before) is not done["changed"]
+        after = look()
+        again = run(domain, **options)
+        assert (again["changed"], again["actions"]) == (False, []), given
+        assert look() == after
+
+
+def test_a_change_that_waits_for_a_restart(run: Run) -> None:
+    run(domain, name="vm", memory=128, state="running")
+    result = run(domain, name="vm", memory=256)
+    assert (result["actions"], result["restart_required"]) == (["Define"], True)
+    assert result["restart_reasons"] == ["memory: runs with 128, defined is 256"]
+    again = run(domain, name="vm", memory=256)
+    assert (again["changed"], again["restart_required"]) == (False, True)
+
+
+def test_a_domain_that_is_paused_goes_on(run: Run, connection: libvirt.virConnect) -> None:
+    run(domain, name="vm", state="running")
+    connection.lookupByName("vm").suspend()
+    assert run(domain, name="vm", state="running")["actions"] == ["Resume"]
+
+
+def test_absent_copes_with_snapshots_and_managed_save(run: Run, connection: libvirt.virConnect) -> None:
+    run(domain, name="vm", state="running")
+    machine = connection.lookupByName("vm")
+    machine.snapshotCreateXML("<domainsnapshot><name>before</name></domainsnapshot>")
+    machine.managedSave()
+    assert run(domain, name="vm", state="absent")["actions"] == ["Undefine"]
+    assert connection.listAllDomains() == []
+
+
+@pytest.mark.parametrize("identity", ["<name>vm</name>", "<uuid>11111111-2222-3333-4444-555555555555</uuid>", ""])
+def test_users_xml(run: Run, connection: libvirt.virConnect, places: dict[str, str], identity: str) -> None:
+    text = f"<domain type='test'>{identity}<memory>65536</memory><os><type>hvm</type></os><devices/></domain>"
+    shares = [{"tag": "data", "source": places["SOURCE"]}]
+    first = run(domain, name="vm", xml=text, shares=shares)
+    assert first["actions"] == ["Define"]
+    assert "warnings" not in first  # that KVM is not usable matters only where the type is to be chosen
+    uuid = connection.lookupByName("vm").UUIDString()
+    assert not run(domain, name="vm", xml=text, shares=shares)["changed"]
+    changed = run(domain, name="vm", xml=text.replace("65536", "131072"), shares=shares)
+    assert changed["diff"]["after"]["memory"] == 128
+    assert changed["domain"]["uuid"] == uuid
+    assert [found["tag"] for found in changed["domain"]["shares"]] == ["data"]
+
+
+def test_what_is_returned(run: Run, places: dict[str, str]) -> None:
+    shares = [{"tag": "data", "source": places["SOURCE"]}]
+    facts = run(domain, name="vm", memory=128, state="running", interfaces=[{}], shares=shares)["domain"]
+    assert (facts["name"], facts["state"], facts["memory"], facts["persistent"]) == ("vm", "running", 128, True)
+    assert facts["shares"][0]["tag"] == "data"
+    assert facts["ssh"] == {"host": facts["addresses"][0], "port": 22}
+
+
+def test_waiting_says_what_was_seen_last(run: Run) -> None:
+    result = run(domain, name="vm", state="running", wait_for="ssh", wait_timeout=1)
+    assert result["failed"]
+    assert "domain vm: did not reach ssh within 1 s; last seen: state running, addresses none" in result["msg"]
+    assert "virsh --connect test:///default console vm" in result["msg"]
+
+
+# One share.
+
+
+def test_the_life_of_a_share(run: Run, look: Look, places: dict[str, str]) -> None:
+    run(domain, name="vm", memory=128)
+    for given, expected in (
+        ({"tag": "data", "source": "SOURCE"}, ["Define"]),
+        ({"tag": "data", "source": "SOURCE", "queue_size": 64}, ["Define"]),
+        ({"tag": "data", "source": "OTHER"}, ["Define"]),
+        ({"tag": "data", "state": "absent"}, ["Define"]),
+        ({"tag": "data", "state": "absent"}, []),
+    ):
+        options = {"domain": "vm", **with_places(given, places)}
+        before = look()
+        foretold = run(share, check=True, **options)
+        assert look() == before
+        done = run(share, **options)
+        assert (done["actions"], done["diff"]) == (expected, foretold["diff"])
+        assert foretold["actions"] == expected
+        assert not run(share, **options)["changed"]
+
+
+def test_libvirts_refusal_is_passed_on(run: Run, connection: libvirt.virConnect, places: dict[str, str]) -> None:
+    """The test driver cannot plug: libvirt's code and message, the share, and a fix are returned."""
+    run(domain, name="vm", state="running", shares=[{"tag": "first", "source": places["OTHER"]}])
+    result = run(share, domain="vm", tag="data", source=places["SOURCE"])
+    assert (result["failed"], result["libvirt_code"]) == (True, libvirt.VIR_ERR_NO_SUPPORT)
+    assert result["libvirt_message"] in result["msg"]
+    assert "domain vm" in result["msg"]
+    assert result["fix"]
+
+
+# Many domains.
+
+
+def test_many_domains_and_purge(run: Run, connection: libvirt.virConnect, look: Look) -> None:
+    wanted = [{"name": f"vm{number}", "memory": 128} for number in range(3)]
+    connection.defineXML(
+        "<domain type='test'><name>foreign</name><memory>65536</memory><os><type>hvm</type></os></domain>"
+    )
+    before = look()
+    foretold = run(domains, check=True, domains=wanted)
+    assert look() == before
+    done = run(domains, domains=wanted)
+    assert done["changed"]
+    assert done["diff"] == foretold["diff"]
+    assert set(done["domains"]) == {"vm0", "vm1", "vm2"}
+    assert not run(domains, domains=wanted)["changed"]
+    assert not run(domains, domains=wanted[:1])["changed"]
+    purged = run(domains, domains=wanted[:1], purge=True)
+    assert {name: result["actions"] for name, result in purged["domains"].items()} == {
+        "vm0": [],
+        "vm1": ["Undefine"],
+        "vm2": ["Undefine"],
+    }
+    assert sorted(machine.name() for machine in connection.listAllDomains()) == ["foreign", "vm0"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "problem"),
+    [
+        ([{"name": "good"}, {"name": "bad", "memory": 0}], "domain bad: memory: 0"),
+        (
+            [{"name": "good"}, {"name": "bad", "shares": [{"tag": "t", "source": "/nowhere"}]}],
+            "/nowhere does not exist",
+        ),
+        ([{"name": "good"}, {"name": "good"}], "listed twice: good"),
+        ([{"name": "good"}, {"memory": 128}], "domains[1]: missing required arguments: name"),
+        ([{"name": "good", "nonsense": 1}], "domains[0]: "),
+        ([{"name": "good", "state": "sleeping"}], "domains[0]: "),
+    ],
+)
+def test_all_are_checked_before_the_first_is_touched(
+    run: Run, look: Look, wanted: list[dict[str, Any]], problem: str
+) -> None:
+    before = look()
+    result = run(domains, domains=wanted)
+    assert result["failed"]
+    assert problem in result["msg"]
+    assert look() == before
+
+
+def test_domain_info(run: Run, places: dict[str, str]) -> None:
+    assert run(domain_info)["domains"] == {}
+    for name in ("a", "b"):
+        run(domain, name=name, shares=[{"tag": "data", "source": places["SOURCE"], "read_only": True}])
+    assert set(run(domain_info)["domains"]) == {"a", "b"}
+    assert set(run(domain_info, names=["a", "missing"])["domains"]) == {"a"}
+    facts = run(domain_info, names=["a"])["domains"]["a"]
+    assert (facts["state"], facts["made_by_collection"], facts["shared_memory"]) == ("stopped", True, True)
+    assert facts["shares"][0]["read_only"]
+
+
+# Refused: one clear error, nothing touched.
+
+
+@pytest.fixture
+def refused(run: Run, look: Look) -> Callable[..., dict[str, Any]]:
+    """Run a module that must refuse, in check mode as well."""
+
+    def run_refused(module: Any = domain, **options: Any) -> dict[str, Any]:
+        before = look()
+        results = [run(module, check=check, **options) for check in (True, False)]
+        assert look() == before
+        assert results[0]["msg"] == results[1]["msg"]
+        assert results[1]["failed"]
+        assert "Traceback" not in results[1]["msg"]
+        return results[1]
+
+    return run_refused
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dir/below").mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"source": "BAD/missing"}, "missing does not exist"),
+        ({"source": "relative"}, "'relative' is not an absolute path"),
+        ({"source": "BAD/file"}, "file is not a directory"),
+        ({"source": "BAD/loop"}, "is a loop of symbolic links"),
+        ({"source": "BAD/dir", "tag": ""}, "the tag is empty"),
+        ({"source": "BAD/dir", "tag": "ü" * 19}, "the tag has 38 bytes"),
+        ({"source": "BAD/dir", "tag": "a\tb"}, "control character"),
+        ({"source": "BAD/dir/below", "tag": "inner"}, "which share writable hands out writable"),
+        ({"source": "BAD/dir", "tag": "same"}, "which share"),
+    ],
+)
+def test_bad_shares(refused: Run, run: Run, bad: Path, given: dict[str, Any], problem: str) -> None:
+    options = {"tag": "data", **with_places(given, {given["source"]: given["source"].replace("BAD", str(bad))})}
+    writable = {"tag": "writable", "source": str(bad / "dir")}
+    result = refused(name="vm", shares=[writable, options])
+    assert problem in result["msg"]
+    assert "domain vm" in result["msg"]
+    run(domain, name="vm", shares=[writable])
+    assert problem in refused(share, domain="vm", **options)["msg"]
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"memory": 10**7}, "MiB is more than the host has"),
+        ({"vcpus": 4000}, "is more than QEMU gives a guest here"),
+        ({"kernel": "/nowhere/vmlinuz"}, "kernel: /nowhere/vmlinuz is not a file"),
+        ({"iso": "/"}, "iso: / is not a file"),
+        ({"disks": [{"path": "/usr", "size": 8}]}, "disk /usr is a directory"),
+        ({"disks": [{"path": "/nowhere/disk"}]}, "disk /nowhere/disk does not exist"),
+        ({"disks": [{"pool": "nowhere", "volume": "v", "size": 1}]}, "cannot open storage pool nowhere"),
+        ({"interfaces": [{"mac": "52:54:00:00:00:AA"}]}, "MAC address 52:54:00:00:00:aa belongs to domain owner"),
+        ({"disks": [{"path": "OWNED"}]}, "belongs to domain owner"),
+        ({"state": "absent", "remove_storage": ["OWNED"]}, "belongs to domain owner"),
+        ({"xml": "<domain"}, "the XML from the xml option is malformed"),
+        (
+            {"xml": "<!DOCTYPE d [<!ENTITY e SYSTEM 'file:///etc/hostname'>]><domain><name>&e;</name></domain>"},
+            "DOCTYPE",
+        ),
+        ({"xml": "<domain type='test'><name>other</name></domain>"}, "is of a domain named 'other'"),
+    ],
+)
+def test_bad_domains(refused: Run, run: Run, tmp_path: Path, given: dict[str, Any], problem: str) -> None:
+    owned = f"{tmp_path}/owned.qcow2"
+    run(domain, name="owner", interfaces=[{"mac": "52:54:00:00:00:aa"}], disks=[{"path": owned, "size": 8}])
+    result = refused(name="vm", **with_places(given, {"OWNED": owned}))
+    assert problem in result["msg"]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a\nb", "-vm", "x" * 300, "<vm>"])
+def test_bad_names(refused: Run, name: str) -> None:
+    assert "the name" in refused(name=name)["msg"]
+
+
+def test_a_uuid_of_another(refused: Run, run: Run) -> None:
+    run(domain, name="vm")
+    text = "<domain type='test'><name>vm</name><uuid>22222222-2222-2222-2222-222222222222</uuid></domain>"
+    assert "the xml option has uuid 22222222" in refused(name="vm", xml=text)["msg"]
+
+
+def test_a_share_of_a_missing_domain(refused: Run, tmp_path: Path) -> None:
+    result = refused(share, domain="nobody", tag="data", source=str(tmp_path))
+    assert "domain nobody, share data: there is no such domain" in result["msg"]
+
+
+def test_a_taken_port(refused: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        forwards = [{"host_port": port, "guest_port": 22}]
+        result = refused(name="vm", interfaces=[{"type": "user", "forwards": forwards}])
+    assert f"port {port} on 127.0.0.1 is taken" in result["msg"]
+
+
+def test_no_virtiofsd(refused: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "find_virtiofsd", lambda _folders: None)
+    result = refused(name="vm", shares=[{"tag": "data", "source": str(tmp_path)}])
+    assert "domain vm, share data: tag: share a directory over virtiofs needs a virtiofsd (found none)" in result["msg"]
+    assert "keystone.virtiofs.host" in result["fix"]
+
+
+def test_libvirtd_is_not_running(refused: Run, tmp_path: Path) -> None:
+    uri = f"qemu+unix:///system?socket={tmp_path}/nobody"
+    for module, options in ((domain, {"name": "vm"}), (domain_info, {}), (share, {"domain": "vm", "tag": "data"})):
+        result = refused(module, uri=uri, **options, **({"source": "/"} if module is share else {}))
+        assert "cannot connect to" in result["msg"]
+        assert "systemctl start libvirtd" in result["msg"]
+        assert result["libvirt_code"] == libvirt.VIR_ERR_SYSTEM_ERROR
+
+
+def test_another_tool_changes_the_domain(
+    run: Run, connection: libvirt.virConnect, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between planning and defining: the other's change stays, and the task says so."""
+    run(domain, name="vm", memory=128)
+    plan_domain = planner.plan_domain
+
+    def plan_and_be_overtaken(*arguments: Any) -> planner.Plan:
+        plan = plan_domain(*arguments)
+        other = connection.lookupByName("vm").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        connection.defineXMLFlags(
+            other.replace("<domain type='qemu'", '<domain type="qemu"').replace("131072", "65536"), 0
+        )
+        return plan
+
+    monkeypatch.setattr(planner, "plan_domain", plan_and_be_overtaken)
+    result = run(domain, name="vm", memory=256)
+    assert result["failed"]
+    assert "domain vm: another tool is changing the domain" in result["msg"]
+    assert ">65536<" in look().domains["vm"][0]
