@@ -222,6 +222,26 @@ def test_units_of_memory(xml: str, mib: int | None) -> None:
     assert DomainXml(f"<domain>{xml}</domain>").options()["memory"] == mib
 
 
+def test_a_guest_gets_all_of_its_new_memory() -> None:
+    """libvirt keeps the balloon's size apart: left behind, it would hold the guest at what it had."""
+    document = DomainXml("<domain><memory>2097152</memory><currentMemory>1048576</currentMemory></domain>")
+    write_field(field_of("DOMAIN", "memory"), document.root, 4096)
+    assert document.root.find("currentMemory") is None
+
+
+def test_topology_and_cells_stay_when_the_cpu_model_changes() -> None:
+    document = DomainXml("<domain><cpu mode='host-model'><topology cores='2'/><numa><cell/></numa></cpu></domain>")
+    write_field(field_of("DOMAIN", "cpu"), document.root, "qemu64")
+    assert [element.tag for element in document.root.find("cpu")] == ["topology", "numa", "model"]
+
+
+def test_there_are_names_for_more_than_26_disks() -> None:
+    document = DomainXml.skeleton("vm", "x86_64")
+    for number in range(30):
+        document.add_disk({"path": f"/srv/{number}"})
+    assert [disk["target"] for disk in document.disks()][24:28] == ["vdy", "vdz", "vdaa", "vdab"]
+
+
 @pytest.mark.parametrize(
     ("backing", "cells", "shared"),
     [

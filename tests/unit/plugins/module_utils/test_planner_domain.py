@@ -384,6 +384,21 @@ def test_a_lost_wrapper_is_written_again() -> None:
     assert wrapper.flags == {"cache": "metadata", "inode-file-handles": "prefer"}
 
 
+@pytest.mark.parametrize(
+    ("wrappers", "expected"),
+    [
+        # OWN stands for the wrapper that the dumped domain uses.
+        ({"OWN": False}, ["WriteWrapper"]),  # virtiofsd has moved
+        ({"OWN": True, "/old/virtiofsd,cache=metadata": True}, ["RemoveWrapper"]),
+    ],
+)
+def test_wrappers_follow_what_they_wrap(wrappers: dict[str, bool], expected: list[str]) -> None:
+    host = host_of("libvirt-11.3", "everything")
+    [own] = host.wrappers
+    found = {own if path == "OWN" else path: current for path, current in wrappers.items()}
+    assert steps(plan_for("everything", host=replace(host, wrappers=found))) == expected
+
+
 @pytest.mark.parametrize("running", [False, True])
 def test_a_bind_mount_goes_with_its_last_use(running: bool) -> None:
     plan = plan_for("store", generation="libvirt-9.0", running=running, shares=[{**STORE, "read_only": False}])
@@ -445,6 +460,46 @@ def test_disk_images(where: dict[str, str], disk: dict[str, Any], image: DiskIma
     assert defined(plan).created_disks() == ([key] if "CreateDisk" in expected else [])
     for action in of_type(plan, CreateDisk) + of_type(plan, GrowDisk):
         assert action.disk["size"] == disk.get("size")
+
+
+@pytest.mark.parametrize(
+    ("disk", "image", "problem"),
+    [
+        ({}, DiskImage(1, "qcow2", backing="/etc/shadow"), "looks like qcow2 over /etc/shadow"),
+        ({"backing": "/srv/base"}, DiskImage(1, "qcow2", backing="/etc/shadow"), "looks like qcow2 over /etc/shadow"),
+        ({"format": "raw"}, DiskImage(1, "qcow2", backing="/etc/shadow"), None),
+        ({"backing": "/srv/base"}, DiskImage(1, "qcow2", backing="/srv/base"), None),
+    ],
+)
+def test_a_format_that_leads_to_a_file_of_the_host_is_not_trusted(
+    disk: dict[str, Any], image: DiskImage, problem: str | None
+) -> None:
+    host = replace(TRIXIE, images={"/srv/a": image, "/srv/base": DiskImage(1, "raw")})
+    if problem is None:
+        assert defined(plan_new(host, disks=[{"path": "/srv/a", **disk}])).disks()[0]["format"] in ("raw", "qcow2")
+    else:
+        with pytest.raises(InvalidInput, match=problem):
+            plan_new(host, disks=[{"path": "/srv/a", **disk}])
+
+
+@pytest.mark.parametrize(
+    ("disk", "problem"),
+    [
+        ({"path": "/srv/a", "backing": "/srv/gone"}, "backing image /srv/gone does not exist"),
+        ({"path": "/srv/a", "backing": "/srv/base", "size": 1}, "is less than the 8 MiB of its backing image"),
+        ({"pool": "p", "volume": "v", "backing": "/srv/base"}, "disk p/v does not exist"),
+    ],
+)
+def test_a_disk_over_another_that_cannot_be(disk: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InvalidInput, match=problem):
+        plan_new(replace(TRIXIE, images={"/srv/base": DiskImage(8, "raw")}), disks=[disk])
+
+
+def test_a_block_device_is_attached_as_one() -> None:
+    host = replace(TRIXIE, images={"/dev/vg/a": DiskImage(8, "raw", is_block_device=True)})
+    document = defined(plan_new(host, disks=[{"path": "/dev/vg/a"}]))
+    assert document.root.find("devices/disk").get("type") == "block"
+    assert document.disks()[0]["path"] == "/dev/vg/a"
 
 
 def test_a_disk_that_is_not_there_needs_a_size() -> None:
@@ -543,6 +598,39 @@ def test_a_new_domains_macs_can_be_foretold() -> None:
 
 def test_a_network_interface_is_on_the_default_network() -> None:
     assert defined(plan_new(interfaces=[{}])).interfaces()[0]["source"] == "default"
+
+
+# Restarts that were begun, and states that were saved.
+
+
+def restarting(run_state: str) -> Observed:
+    """A domain whose restart a killed run has left half done."""
+    seen = observed("libvirt-11.3", "store", running=run_state == "running")
+    seen.persistent.note_restart(True)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("run_state", "state", "expected"),
+    [
+        ("stopped", "present", ["Start", "NoteRestart"]),
+        ("stopped", "running", ["Start", "NoteRestart"]),
+        ("stopped", "stopped", ["NoteRestart"]),
+        ("running", "present", ["NoteRestart"]),
+        ("running", "stopped", ["Shutdown", "NoteRestart"]),
+        ("stopped", "absent", ["Undefine"]),
+    ],
+)
+def test_a_restart_that_was_begun_is_finished(run_state: str, state: str, expected: list[str]) -> None:
+    assert steps(plan_domain(domain("store", state=state), restarting(run_state), TRIXIE)) == expected
+
+
+def test_a_saved_domain_resumes_with_what_it_was_saved_with() -> None:
+    seen = replace(observed("libvirt-11.3", "store"), managed_save=True)
+    plan = plan_domain(domain("store", state="running", memory=512), seen, TRIXIE)
+    assert steps(plan) == ["Define", "Start"]
+    assert plan.restart_reasons == ["managed save: it resumes with the definition it was saved with"]
+    assert plan_domain(domain("store", state="running"), seen, TRIXIE).restart_reasons == []
 
 
 # A user's own XML.
@@ -695,6 +783,7 @@ def test_absent_takes_its_own_files_along() -> None:
         ({"sandbox": "chroot"}, replace(TRIXIE, libvirt=7001000), "sandbox: .* libvirt >= 7.2.0"),
         ({}, replace(TRIXIE, virtiofsd=None), "tag: .* needs a virtiofsd \\(found none\\)"),
         ({}, replace(BOOKWORM, session=True), "needs libvirt >= 10.0.0"),
+        ({"read_only": True}, replace(TRIXIE, session=True, libvirt=10000000), "read_only: .* needs libvirt >= 11.0.0"),
         ({"read_only": True}, replace(BOOKWORM, local=False), "read_only: .* can only be made by root on the host"),
     ],
 )
@@ -741,6 +830,18 @@ def test_a_share_below_a_writable_one_is_refused(shares: list[dict[str, Any]], c
 )
 def test_shares_beside_each_other_are_fine(shares: list[dict[str, Any]]) -> None:
     assert plan_new(shares=shares).changed
+
+
+def test_a_link_into_a_writable_share_is_refused() -> None:
+    host = replace(TRIXIE, real_paths={"/innocent": "/srv/data/inner", "/srv/data": "/srv/data"})
+    with pytest.raises(InvalidInput, match="source /innocent lies in /srv/data"):
+        plan_new(host, shares=[DATA, {"tag": "inner", "source": "/innocent"}])
+
+
+def test_the_store_is_read_only_by_any_path() -> None:
+    for source in ("/nix", "/", "/nix/../nix/store", "/link"):
+        host = replace(TRIXIE, real_paths={"/link": "/nix/store"})
+        assert defined(plan_new(host, shares=[{"tag": "t", "source": source}])).shares()["t"]["read_only"], source
 
 
 def test_a_share_below_one_that_the_domain_has_already_is_refused() -> None:

@@ -12,6 +12,7 @@ import libvirt
 import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils import planner, probe
+from ansible_collections.keystone.virtiofs.plugins.module_utils.executor import Executor
 from ansible_collections.keystone.virtiofs.plugins.modules import domain, domain_info, domains, share
 
 Run = Callable[..., dict[str, Any]]
@@ -42,7 +43,7 @@ STORY: list[tuple[dict[str, Any], list[str]]] = [
 @pytest.fixture
 def places(tmp_path: Path) -> dict[str, str]:
     """The names of STORY as real paths."""
-    for name in ("source", "other"):
+    for name in ("source", "other", "keystone-virtiofs"):
         (tmp_path / name).mkdir()
     return {"SOURCE": f"{tmp_path}/source", "OTHER": f"{tmp_path}/other", "DISK": f"{tmp_path}/disk.qcow2"}
 
@@ -125,6 +126,90 @@ def test_waiting_says_what_was_seen_last(run: Run) -> None:
     assert result["failed"]
     assert "domain vm: did not reach ssh within 1 s; last seen: state running, addresses none" in result["msg"]
     assert "virsh --connect test:///default console vm" in result["msg"]
+
+
+# A run that is killed at any point is mended by running it again.
+
+
+@pytest.fixture
+def killed_after(monkeypatch: pytest.MonkeyPatch, run: Run) -> Callable[..., bool]:
+    """Run a task that is killed after a number of steps; whether it had more."""
+    real_step = Executor._step
+
+    def run_and_kill(count: int, **options: Any) -> bool:
+        done: list[str] = []
+
+        def step(self: Executor, name: str, action: Any) -> None:
+            if len(done) == count:
+                raise OSError("killed")
+            real_step(self, name, action)
+            done.append(name)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Executor, "_step", step)
+            return "failed" in run(domain, name="vm", **options)
+
+    return run_and_kill
+
+
+def facts_of(run: Run) -> dict[str, Any]:
+    """The domain, without what is new every time."""
+    facts = run(domain_info, names=["vm"])["domains"].get("vm", {})
+    return {key: value for key, value in facts.items() if key != "uuid"}
+
+
+def full(places: dict[str, str]) -> dict[str, Any]:
+    return {
+        "memory": 128,
+        "autostart": True,
+        "state": "running",
+        "disks": [{"path": places["DISK"], "size": 8}],
+        "shares": [{"tag": "meta", "source": places["SOURCE"], "cache": "metadata"}],
+    }
+
+
+def test_a_killed_creation_is_mended(
+    run: Run, look: Look, killed_after: Callable[..., bool], places: dict[str, str]
+) -> None:
+    clean = look()
+    run(domain, name="vm", **full(places))
+    expected = facts_of(run)
+    absent = {"state": "absent", "remove_storage": [places["DISK"]]}
+    run(domain, name="vm", **absent)
+    assert look() == clean
+    count = 0
+    while killed_after(count, **full(places)):
+        run(domain, name="vm", **full(places))
+        assert facts_of(run) == expected, f"killed after {count} steps"
+        assert not run(domain, name="vm", **full(places))["changed"]
+        run(domain, name="vm", **absent)
+        assert look() == clean
+        count += 1
+    assert count == 6
+
+
+def test_a_killed_removal_is_mended(
+    run: Run, look: Look, killed_after: Callable[..., bool], places: dict[str, str]
+) -> None:
+    clean = look()
+    absent = {"state": "absent", "remove_storage": [places["DISK"]]}
+    count = 0
+    run(domain, name="vm", **full(places))
+    while killed_after(count, **absent):
+        run(domain, name="vm", **absent)
+        assert look() == clean, f"killed after {count} steps"
+        run(domain, name="vm", **full(places))
+        count += 1
+    assert count == 4
+
+
+def test_a_killed_restart_is_finished(run: Run, killed_after: Callable[..., bool]) -> None:
+    for count in range(5):
+        run(domain, name="vm", memory=128, state="running", restart="if_required")
+        assert killed_after(count, memory=256, restart="if_required")
+        result = run(domain, name="vm", memory=256, restart="if_required")
+        assert (result["domain"]["state"], result["domain"]["memory"]) == ("running", 256), count
+        assert not run(domain, name="vm", memory=256, restart="if_required")["changed"]
 
 
 # One share.
