@@ -10,20 +10,20 @@ source:
   description:
     - Directory on the host that the guest gets. It must exist, be absolute, and not lie in another share that the same
       domain may write to.
-    - Give either O(source) or O(socket).
+    - Give either C(source) or C(socket).
   type: path
 socket:
   description:
     - Socket of a virtiofsd that somebody else runs. It alone decides about read-only access, caching and the like, so
-      these options are refused together with O(socket).
+      these options are refused together with C(socket).
     - Needs libvirt 7.3.
   type: path
 read_only:
   description:
     - The guest cannot write to the source, whatever it does, because the host refuses it.
     - With libvirt 11.0 and virtiofsd 1.13 virtiofsd itself enforces this (C(<readonly/>)). On older hosts the share's
-      source is a read-only bind mount of O(source), which is also written to C(/etc/fstab) and goes with the share.
-    - The default is V(true) for C(/nix/store) and what lies in it, V(false) for anything else.
+      source is a read-only bind mount of C(source), which is also written to C(/etc/fstab) and goes with the share.
+    - The default is V(true) for C(/nix/store), what lies in it and what it lies in, V(false) for anything else.
   type: bool
 queue_size:
   description:
@@ -243,7 +243,7 @@ disks:
     bus:
       description: Bus of the disk. A new disk gets V(virtio).
       type: str
-      choices: [virtio, sata, scsi]
+      choices: [virtio, sata]
 interfaces:
   description:
     - Network interfaces, matched by position. Interfaces beyond the listed ones are left alone.
@@ -264,10 +264,9 @@ interfaces:
       description: MAC address. By default one that is derived from the domain's name and so never changes.
       type: str
     model:
-      description: Emulated network card.
+      description: Emulated network card. A new interface gets V(virtio).
       type: str
       choices: [virtio, e1000e]
-      default: virtio
     forwards:
       description: Ports of the host that lead to TCP ports of the guest, for user networking.
       type: list

@@ -48,7 +48,7 @@ _FIXES = {
 
 
 @contextmanager
-def _translated(problem: str, domain: str | None = None, fixes: Mapping[int, str] = _FIXES) -> Iterator[None]:
+def _translated(problem: str, domain: str | None = None, fixes: Mapping[int, str] | None = None) -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
@@ -58,7 +58,7 @@ def _translated(problem: str, domain: str | None = None, fixes: Mapping[int, str
             code=code,
             libvirt_message=message,
             domain=domain,
-            fix=fixes.get(code, ""),
+            fix=(_FIXES if fixes is None else fixes).get(code, ""),
         ) from error
 
 

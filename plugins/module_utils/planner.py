@@ -845,8 +845,9 @@ def _plan_host_files(document: DomainXml, observed: Observed, restarted: bool, h
         flags = wrapper_flags(daemon)
         if flags and not host.wrappers.get(daemon) and host.virtiofsd:
             prepare.append(WriteWrapper(daemon, host.virtiofsd.path, flags))
-    clean_up: list[Action] = [Unbind(target) for target in sorted(set(host.binds) - {source for source, _ in paths})]
-    clean_up += [RemoveWrapper(path) for path in sorted(set(host.wrappers) - {daemon for _, daemon in paths})]
+    sources, daemons = {source for source, _daemon in paths}, {daemon for _source, daemon in paths}
+    clean_up: list[Action] = [Unbind(target) for target in sorted(set(host.binds) - sources)]
+    clean_up += [RemoveWrapper(path) for path in sorted(set(host.wrappers) - daemons)]
     plan.actions = prepare + plan.actions + clean_up
 
 

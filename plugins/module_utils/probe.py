@@ -64,7 +64,7 @@ def is_nixos() -> bool:
     return Path("/etc/NIXOS").exists()
 
 
-def descriptor_dirs(kind: str, session: bool = False, environ: Mapping[str, str] = os.environ) -> list[Path]:
+def descriptor_dirs(kind: str, session: bool = False, environ: Mapping[str, str] | None = None) -> list[Path]:
     """Where libvirt looks for descriptors of a kind (vhost-user, firmware), the weightiest folder last.
 
     libvirt in nixpkgs is built with /var/lib as its sysconfdir.
@@ -72,7 +72,7 @@ def descriptor_dirs(kind: str, session: bool = False, environ: Mapping[str, str]
     sysconfdir = "/var/lib" if is_nixos() else "/etc"
     dirs = [Path("/usr/share/qemu", kind), Path(sysconfdir, "qemu", kind)]
     if session:
-        config_home = environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
+        config_home = (os.environ if environ is None else environ).get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
         dirs.append(Path(config_home, "qemu", kind))
     return dirs
 

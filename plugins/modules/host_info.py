@@ -16,7 +16,7 @@ description:
     ready is a result, not a failure of this module; see RV(ready).
   - It reads the host itself, so run it there; a remote O(uri) is refused.
 author:
-  - The Keystone authors
+  - keystone contributors (@ncrmro)
 options:
   uri:
     description:

@@ -15,7 +15,7 @@ description:
   - It reads only, so RV(writable) is what the mounts and permissions say; the role
     P(keystone.virtiofs.verify#role) proves it by writing.
 author:
-  - The Keystone authors
+  - keystone contributors (@ncrmro)
 options:
   mount_point:
     description:
