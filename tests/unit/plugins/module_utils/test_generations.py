@@ -127,3 +127,11 @@ def test_reserved_ports_are_free(generation: str) -> None:
 def test_plugged_shares_use_up_the_reserve(generation: str) -> None:
     seen = observed(generation, "plugged", running=True)
     assert (seen.persistent.free_ports(), seen.live.free_ports()) == (0, 0)
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+def test_a_share_is_plugged_without_the_place_it_has_elsewhere(generation: str) -> None:
+    text = observed(generation, "store", running=True).live.share_text("nix-store-share")
+    assert "nix-store-share" in text
+    assert "<address" not in text
+    assert "<alias" not in text

@@ -89,6 +89,21 @@ def test_a_domain_that_is_paused_goes_on(run: Run, connection: libvirt.virConnec
     assert run(domain, name="vm", state="running")["actions"] == ["Resume"]
 
 
+def test_a_paused_domain_is_resumed_to_hear_that_it_shall_stop(
+    run: Run, connection: libvirt.virConnect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(domain, name="vm", state="running")
+    connection.lookupByName("vm").suspend()
+    real_shutdown = libvirt.virDomain.shutdown
+
+    def shutdown(machine: libvirt.virDomain) -> int:
+        assert machine.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+        return int(real_shutdown(machine))
+
+    monkeypatch.setattr(libvirt.virDomain, "shutdown", shutdown)
+    assert run(domain, name="vm", state="stopped")["domain"]["state"] == "stopped"
+
+
 def test_absent_copes_with_snapshots_and_managed_save(run: Run, connection: libvirt.virConnect) -> None:
     run(domain, name="vm", state="running")
     machine = connection.lookupByName("vm")
@@ -382,6 +397,14 @@ def test_bad_domains(refused: Run, run: Run, tmp_path: Path, given: dict[str, An
     run(domain, name="owner", interfaces=[{"mac": "52:54:00:00:00:aa"}], disks=[{"path": owned, "size": 8}])
     result = refused(name="vm", **with_places(given, {"OWNED": owned}))
     assert problem in result["msg"]
+
+
+def test_a_disk_of_another_by_another_name(refused: Run, run: Run, tmp_path: Path) -> None:
+    run(domain, name="owner", disks=[{"path": f"{tmp_path}/owned.qcow2", "size": 8}])
+    (tmp_path / "link.qcow2").symlink_to("owned.qcow2")
+    for name in ("link.qcow2", "../" + tmp_path.name + "/owned.qcow2"):
+        result = refused(name="vm", disks=[{"path": f"{tmp_path}/{name}"}])
+        assert "belongs to domain owner" in result["msg"]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a\nb", "-vm", "x" * 300, "<vm>"])
