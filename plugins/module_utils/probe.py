@@ -72,7 +72,8 @@ def descriptor_dirs(kind: str, session: bool = False, environ: Mapping[str, str]
     sysconfdir = "/var/lib" if is_nixos() else "/etc"
     dirs = [Path("/usr/share/qemu", kind), Path(sysconfdir, "qemu", kind)]
     if session:
-        config_home = (os.environ if environ is None else environ).get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
+        environ = os.environ if environ is None else environ
+        config_home = environ.get("XDG_CONFIG_HOME") or str(Path("~/.config").expanduser())
         dirs.append(Path(config_home, "qemu", kind))
     return dirs
 
