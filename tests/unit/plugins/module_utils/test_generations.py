@@ -123,7 +123,7 @@ def test_reserved_ports_are_free(generation: str) -> None:
     assert observed(generation, "store").persistent.free_ports() == 4
 
 
-@pytest.mark.parametrize("generation", ["libvirt-11.3", "libvirt-12"])
+@pytest.mark.parametrize("generation", GENERATIONS)
 def test_plugged_shares_use_up_the_reserve(generation: str) -> None:
     seen = observed(generation, "plugged", running=True)
     assert (seen.persistent.free_ports(), seen.live.free_ports()) == (0, 0)
