@@ -69,7 +69,7 @@ class Controller:
         with self._exclusive():
             observed = self._gateway.observe(name)
             if options["state"] == "present":
-                self._preflight.check_sources([options], name)
+                self._preflight.check_shares([options], name)
             plan = planner.plan_share(options, observed, self._preflight.host(name, options, observed))
             self._execute(plan)
         return self._result(plan)

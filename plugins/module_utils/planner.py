@@ -501,6 +501,9 @@ def _target(wanted: Wanted, shares: list[dict[str, Any]], observed: Observed, ho
         values["virt_type"] = current["virt_type"] if observed.persistent is not None else host.virt_type
     if values.get("secure_boot") not in (None, "off"):
         values.setdefault("firmware", "uefi")
+    if values.get("firmware") == "uefi" and (observed.persistent is None or current["firmware"] == "bios"):
+        # Left to itself, libvirt takes the first UEFI it finds, on Debian one that boots only what Microsoft signed.
+        values.setdefault("secure_boot", "off")
     if observed.persistent is None and not wanted.get("xml"):
         values = {**_initial(values, host), **values}
     for option in DOMAIN:
@@ -524,9 +527,7 @@ def _initial(values: Wanted, host: Host) -> dict[str, Any]:
     virt_type = values.get("virt_type") or host.virt_type
     # Under TCG every emulated CPU feature costs: qemu64 boots a guest twice as fast as max (measured: 62 s, 128 s).
     cpu = "host-passthrough" if virt_type == "kvm" else "qemu64" if host.architecture == "x86_64" else "maximum"
-    # Left to itself, libvirt takes the first UEFI it finds, on Debian one that boots only what Microsoft has signed.
-    secure_boot = {"secure_boot": "off"} if values.get("firmware") == "uefi" else {}
-    return {**initial, **secure_boot, "virt_type": virt_type, "cpu": cpu}
+    return {**initial, "virt_type": virt_type, "cpu": cpu}
 
 
 def _base(wanted: Wanted, observed: Observed, host: Host) -> DomainXml:
