@@ -113,7 +113,7 @@ class Preflight:
         """Raise when the host cannot give the domain what it asks for."""
         name = options["name"]
         self._check_size(options)
-        self.check_sources(options.get("shares") or (), name)
+        self.check_shares(options.get("shares") or (), name)
         if not self._local:
             return
         for option in ("kernel", "initrd", "iso"):
@@ -132,15 +132,19 @@ class Preflight:
             if value and limit and value > limit:
                 raise InvalidInput(f"{option}: {value} {problem} ({limit})", fix="Give less.", domain=options["name"])
 
-    def check_sources(self, shares: Iterable[Options], name: str) -> None:
-        """Raise when a source cannot be shared: libvirt would find out only at the start."""
+    def check_shares(self, shares: Iterable[Options], name: str) -> None:
+        """Raise when a share cannot be given to a guest: libvirt would find out only at the start."""
+        if not self._local:
+            return
         for share in shares:
-            if share.get("source") and self._local:
-                try:
+            try:
+                if not probe.supports_memfd():
+                    raise Unsupported("the kernel has no memfd", fix="Use a kernel built with CONFIG_MEMFD_CREATE.")
+                if share.get("source"):
                     hostfs.check_source(share["source"])
-                except VirtiofsError as error:
-                    error.domain, error.share = name, share["tag"]
-                    raise
+            except VirtiofsError as error:
+                error.domain, error.share = name, share["tag"]
+                raise
 
     def is_port_taken(self, name: str, address: str, port: int) -> bool:
         """Whether a port of the host is in use, or promised to another domain."""

@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import pwd
 import socket
+import tempfile
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +17,9 @@ import libvirt
 import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils import planner, probe
+from ansible_collections.keystone.virtiofs.plugins.module_utils.errors import GatewayError
 from ansible_collections.keystone.virtiofs.plugins.module_utils.executor import Executor
+from ansible_collections.keystone.virtiofs.plugins.module_utils.gateway import Gateway
 from ansible_collections.keystone.virtiofs.plugins.modules import domain, domain_info, domains, share
 
 Run = Callable[..., dict[str, Any]]
@@ -445,6 +452,43 @@ def test_libvirtd_is_not_running(refused: Run, tmp_path: Path) -> None:
         assert "cannot connect to" in result["msg"]
         assert "systemctl start libvirtd" in result["msg"]
         assert result["libvirt_code"] == libvirt.VIR_ERR_SYSTEM_ERROR
+
+
+def test_no_shared_memory(refused: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "supports_memfd", lambda: False)
+    result = refused(name="vm", shares=[{"tag": "data", "source": str(tmp_path)}])
+    assert "domain vm, share data: the kernel has no memfd" in result["msg"]
+    assert "CONFIG_MEMFD_CREATE" in result["fix"]
+
+
+def connect_as_nobody(socket_path: Path, answers: Connection) -> None:
+    nobody = pwd.getpwnam("nobody")
+    os.setgroups([])
+    os.setgid(nobody.pw_gid)
+    os.setuid(nobody.pw_uid)
+    try:
+        Gateway(f"qemu+unix:///system?socket={socket_path}")
+    except GatewayError as error:
+        answers.send(str(error))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without rights")
+def test_a_user_who_is_not_in_group_libvirt() -> None:
+    """The socket is one that only root may use, as libvirt's is group libvirt's."""
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as server:
+        Path(directory).chmod(0o755)
+        path = Path(directory, "libvirt-sock")
+        server.bind(str(path))
+        server.listen()
+        path.chmod(0o600)
+        answers, question = multiprocessing.Pipe(duplex=False)
+        process = multiprocessing.get_context("fork").Process(target=connect_as_nobody, args=(path, question))
+        process.start()
+        assert answers.poll(10), "no answer within 10 s"
+        message = answers.recv()
+        process.join(10)
+    assert "Permission denied" in message
+    assert "is the user in group libvirt" in message
 
 
 def test_another_tool_changes_the_domain(
