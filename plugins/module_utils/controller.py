@@ -11,12 +11,12 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
-from . import hostfs, planner
+from . import checks, hostfs, planner
 from .errors import InvalidInput, WaitTimeout
 from .executor import Executor
 from .facts import describe
 from .gateway import Gateway
-from .planner import Observed, Plan
+from .plan import Observed, Plan
 from .preflight import Preflight
 from .waiting import wait_until
 
@@ -64,7 +64,7 @@ class Controller:
 
     def apply_share(self, options: Options) -> dict[str, Any]:
         """Bring one share of an existing domain to the wanted state."""
-        planner.check_share(options)
+        checks.check_share(options)
         name = options["domain"]
         with self._exclusive():
             observed = self._gateway.observe(name)
@@ -82,7 +82,7 @@ class Controller:
 
     def _apply(self, wanted: list[Options], purge: bool) -> dict[str, dict[str, Any]]:
         for options in wanted:
-            planner.check_domain(options)
+            checks.check_domain(options)
         with self._exclusive():
             observed = self._observe([options["name"] for options in wanted], purge)
             plans = [self._plan(options, observed[options["name"]]) for options in wanted]
@@ -109,7 +109,7 @@ class Controller:
         name = options["name"]
         if options["state"] != "absent":
             self._preflight.check_domain(options)
-            options = planner.resolve_forwards(options, observed, partial(self._preflight.is_port_taken, name))
+            options = checks.resolve_forwards(options, observed, partial(self._preflight.is_port_taken, name))
         plan = planner.plan_domain(options, observed, self._preflight.host(name, options, observed))
         self._preflight.check_conflicts(plan)
         self._preflight.warnings += plan.warnings

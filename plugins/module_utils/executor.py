@@ -6,10 +6,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from . import hostfs, planner
+from . import hostfs
 from .errors import HostError
 from .gateway import Gateway
-from .planner import Plan
+from .plan import (
+    Action,
+    AttachShare,
+    BindReadOnly,
+    ChangeMedium,
+    CreateDisk,
+    Define,
+    Destroy,
+    DetachShare,
+    GrowDisk,
+    NoteRestart,
+    Plan,
+    RemoveDisk,
+    RemoveState,
+    RemoveWrapper,
+    ReservePorts,
+    Resume,
+    SetAutostart,
+    Shutdown,
+    Start,
+    Unbind,
+    Undefine,
+    WriteWrapper,
+)
+from .target import differences
 
 
 class Executor:
@@ -32,38 +56,38 @@ class Executor:
                 problem = f"{type(action).__name__} failed: {error}"
                 raise HostError(problem, fix="Correct this and run the task again.", domain=plan.name) from error
 
-    def _step(self, name: str, action: planner.Action) -> None:
+    def _step(self, name: str, action: Action) -> None:
         steps: dict[type, Callable[[Any], None]] = {
-            planner.BindReadOnly: lambda a: hostfs.bind_read_only(a.source, a.target),
-            planner.Unbind: lambda a: hostfs.unbind(a.target),
-            planner.WriteWrapper: lambda a: hostfs.write_wrapper(a.path, a.virtiofsd, a.flags),
-            planner.RemoveWrapper: lambda a: hostfs.remove_wrapper(a.path),
-            planner.RemoveState: lambda _a: hostfs.remove_state(self._state, name),
-            planner.RemoveDisk: lambda a: self._remove_disk(a.key),
-            planner.CreateDisk: lambda a: self._create_disk(a.disk),
-            planner.GrowDisk: lambda a: self._grow_disk(name, a),
-            planner.Define: self._define,
-            planner.ReservePorts: lambda a: self._reserve_ports(name, a.count),
-            planner.NoteRestart: lambda a: self._note_restart(name, a.pending),
-            planner.Undefine: lambda a: self._gateway.undefine(name, a.remove_nvram, a.remove_tpm_state),
-            planner.Start: lambda _a: self._gateway.start(name),
-            planner.Resume: lambda _a: self._gateway.resume(name),
-            planner.Shutdown: lambda a: self._gateway.shutdown(name, a.timeout, a.force),
-            planner.Destroy: lambda _a: self._gateway.destroy(name),
-            planner.SetAutostart: lambda a: self._gateway.set_autostart(name, a.enabled),
-            planner.AttachShare: lambda a: self._gateway.attach(name, a.xml),
-            planner.DetachShare: lambda a: self._gateway.detach_share(name, a.tag, a.xml, a.timeout),
-            planner.ChangeMedium: lambda a: self._gateway.change_medium(name, a.path),
+            BindReadOnly: lambda a: hostfs.bind_read_only(a.source, a.target),
+            Unbind: lambda a: hostfs.unbind(a.target),
+            WriteWrapper: lambda a: hostfs.write_wrapper(a.path, a.virtiofsd, a.flags),
+            RemoveWrapper: lambda a: hostfs.remove_wrapper(a.path),
+            RemoveState: lambda _a: hostfs.remove_state(self._state, name),
+            RemoveDisk: lambda a: self._remove_disk(a.key),
+            CreateDisk: lambda a: self._create_disk(a.disk),
+            GrowDisk: lambda a: self._grow_disk(name, a),
+            Define: self._define,
+            ReservePorts: lambda a: self._reserve_ports(name, a.count),
+            NoteRestart: lambda a: self._note_restart(name, a.pending),
+            Undefine: lambda a: self._gateway.undefine(name, a.remove_nvram, a.remove_tpm_state),
+            Start: lambda _a: self._gateway.start(name),
+            Resume: lambda _a: self._gateway.resume(name),
+            Shutdown: lambda a: self._gateway.shutdown(name, a.timeout, a.force),
+            Destroy: lambda _a: self._gateway.destroy(name),
+            SetAutostart: lambda a: self._gateway.set_autostart(name, a.enabled),
+            AttachShare: lambda a: self._gateway.attach(name, a.xml),
+            DetachShare: lambda a: self._gateway.detach_share(name, a.tag, a.xml, a.timeout),
+            ChangeMedium: lambda a: self._gateway.change_medium(name, a.path),
         }
         steps[type(action)](action)
 
-    def _define(self, action: planner.Define) -> None:
+    def _define(self, action: Define) -> None:
         defined = self._gateway.define(action.document, action.expected)
         after = defined.shares()
         lost = [
             f"{option} of share {tag}"
             for tag, share in action.document.shares().items()
-            for option in planner.differences(share, after.get(tag))
+            for option in differences(share, after.get(tag))
         ]
         if lost:
             self.warnings.append(f"domain {defined.name}: this libvirt dropped {', '.join(lost)}")
@@ -95,7 +119,7 @@ class Executor:
         else:
             hostfs.create_image(disk["path"], image_format, disk.get("size"), disk.get("backing"))
 
-    def _grow_disk(self, name: str, action: planner.GrowDisk) -> None:
+    def _grow_disk(self, name: str, action: GrowDisk) -> None:
         disk = action.disk
         if action.target:
             self._gateway.resize_disk(name, action.target, disk["size"])

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from . import hostfs, planner
+from . import hostfs
 from .gateway import Gateway
-from .planner import Observed
+from .plan import Observed, given
 
 SSH_PORT = 22
 
@@ -35,8 +35,8 @@ def describe(gateway: Gateway, observed: Observed) -> dict[str, Any]:
         "created_disks": defined.created_disks(),
         "shared_memory": document.has_shared_memory(),
         "free_ports": document.free_ports(),
-        "shares": [planner.given(share) for share in document.shares().values()],
-        "persistent_shares": [planner.given(share) for share in defined.shares().values()],
+        "shares": [given(share) for share in document.shares().values()],
+        "persistent_shares": [given(share) for share in defined.shares().values()],
         "disks": document.disks(),
         "nvram": document.nvram(),
         "interfaces": interfaces,

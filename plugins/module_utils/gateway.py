@@ -23,7 +23,7 @@ else:
 
 from .domain_xml import DomainXml, volume_xml
 from .errors import GatewayError, WaitTimeout
-from .planner import DiskImage, Observed
+from .plan import DiskImage, Observed
 from .waiting import wait_until
 
 # A guest that is still booting does not hear the power button: it is pressed again, after this many seconds.

@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from .domain_xml import STATE, wrapper_flags
 from .errors import HostError, InvalidInput, WaitTimeout
-from .planner import DiskImage
+from .plan import DiskImage
+from .state_paths import STATE, wrapper_flags
 from .waiting import wait_until
 
 # Longer than a guest gets by default to power off, several times over.

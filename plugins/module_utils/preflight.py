@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from . import hostfs, planner, probe
+from . import hostfs, probe
 from .domain_xml import DomainXml
 from .errors import InvalidInput, Unsupported, VirtiofsError
 from .features import Virtiofsd
 from .gateway import Gateway
-from .planner import DiskImage, Host, Observed, Plan, disk_key
+from .plan import Define, DiskImage, Host, Observed, Plan, RemoveDisk, disk_key
 from .probe import KvmProbe
 
 Options = Mapping[str, Any]
@@ -158,8 +158,8 @@ class Preflight:
 
     def check_conflicts(self, plan: Plan) -> None:
         """Refuse to take, or to remove, what belongs to another domain; remember what this plan takes."""
-        defined = next((action.document for action in plan.actions if isinstance(action, planner.Define)), None)
-        removed = {action.key for action in plan.actions if isinstance(action, planner.RemoveDisk)}
+        defined = next((action.document for action in plan.actions if isinstance(action, Define)), None)
+        removed = {action.key for action in plan.actions if isinstance(action, RemoveDisk)}
         if defined is None and not removed:
             return
         macs = set(defined.macs()) if defined else set()

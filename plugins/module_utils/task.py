@@ -8,9 +8,9 @@ from typing import Any, Callable
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from .controller import Controller
-from .domain_xml import LXML_IMPORT_ERROR
 from .errors import VirtiofsError
 from .gateway import LIBVIRT_IMPORT_ERROR
+from .xml_places import LXML_IMPORT_ERROR
 
 
 def run(module: AnsibleModule, work: Callable[[Controller], dict[str, Any]]) -> None:

@@ -14,12 +14,16 @@ FILES = sorted(path.relative_to(PLUGINS).as_posix() for path in PLUGINS.rglob("*
 MODULE_UTILS = "ansible_collections.keystone.virtiofs.plugins.module_utils"
 
 # They decide from values alone: no Ansible, no libvirt, no files, no processes, no clock, no chance.
-PURE = ("domain_xml", "errors", "features", "findings", "planner", "schema")
+PURE = {
+    *("errors", "features", "findings", "schema", "state_paths"),
+    *("domain_xml", "xml_codecs", "xml_network", "xml_places", "xml_share"),
+    *("checks", "plan", "planner", "target"),
+}
 OUTSIDE_WORLD = {
     *("ansible", "libvirt", "libvirt_qemu"),
     *("datetime", "glob", "io", "os", "pathlib", "random", "secrets", "shutil", "socket"),
     *("subprocess", "sys", "tempfile", "time", "urllib.request", "uuid"),
-    *(f"{MODULE_UTILS}.{name}" for name in ("controller", "gateway", "probe")),
+    *(f"{MODULE_UTILS}.{name}" for name in ("controller", "executor", "gateway", "hostfs", "preflight", "probe", "waiting")),
 }
 LIBVIRT = {"libvirt", "libvirt_qemu", "libvirt_lxc"}
 GATEWAY = {f"{MODULE_UTILS}.gateway"}
@@ -50,7 +54,8 @@ def imports(source: str) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            package = MODULE_UTILS if node.level else ""  # relative ones occur in module_utils only
+            # One dot occurs in module_utils only, two in what lies beside it.
+            package = {0: "", 1: MODULE_UTILS, 2: MODULE_UTILS.rpartition(".")[0]}[node.level]
             module = ".".join(part for part in (package, node.module) if part)
             yield module
             yield from (f"{module}.{alias.name}" for alias in node.names)

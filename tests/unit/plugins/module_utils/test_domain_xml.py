@@ -7,16 +7,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils.domain_xml import (
-    DomainXml,
-    Realisation,
-    bind_path,
-    bound_source,
-    mac_for,
-    read_field,
-    wrapper_flags,
-    write_field,
-)
+from ansible_collections.keystone.virtiofs.plugins.module_utils.domain_xml import DomainXml
 from ansible_collections.keystone.virtiofs.plugins.module_utils.errors import InvalidInput
 from ansible_collections.keystone.virtiofs.plugins.module_utils.schema import (
     DISK,
@@ -26,6 +17,14 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils.schema import (
     SHARE,
     Field,
 )
+from ansible_collections.keystone.virtiofs.plugins.module_utils.state_paths import (
+    Realisation,
+    bind_path,
+    bound_source,
+    wrapper_flags,
+)
+from ansible_collections.keystone.virtiofs.plugins.module_utils.xml_codecs import read_field, write_field
+from ansible_collections.keystone.virtiofs.plugins.module_utils.xml_network import mac_for
 from ansible_collections.keystone.virtiofs.tests.unit.support import options
 
 IDS = [{"start": 0, "target": 100000, "count": 1000}, {"start": 1000, "target": 1000, "count": 1}]

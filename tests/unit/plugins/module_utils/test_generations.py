@@ -8,14 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils.checks import resolve_forwards
 from ansible_collections.keystone.virtiofs.plugins.module_utils.domain_xml import DomainXml
-from ansible_collections.keystone.virtiofs.plugins.module_utils.planner import (
-    disk_key,
-    given,
-    plan_domain,
-    plan_share,
-    resolve_forwards,
-)
+from ansible_collections.keystone.virtiofs.plugins.module_utils.plan import disk_key, given
+from ansible_collections.keystone.virtiofs.plugins.module_utils.planner import plan_domain, plan_share
 from ansible_collections.keystone.virtiofs.plugins.module_utils.schema import SHARE, normalised
 from ansible_collections.keystone.virtiofs.tests.unit.support import (
     FIXTURES,

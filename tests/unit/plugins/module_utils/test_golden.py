@@ -13,15 +13,10 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils.checks import check_domain, resolve_forwards
 from ansible_collections.keystone.virtiofs.plugins.module_utils.domain_xml import DomainXml
-from ansible_collections.keystone.virtiofs.plugins.module_utils.planner import (
-    Define,
-    Host,
-    Observed,
-    check_domain,
-    plan_domain,
-    resolve_forwards,
-)
+from ansible_collections.keystone.virtiofs.plugins.module_utils.plan import Define, Host, Observed
+from ansible_collections.keystone.virtiofs.plugins.module_utils.planner import plan_domain
 from ansible_collections.keystone.virtiofs.tests.unit.support import BOOKWORM, TRIXIE, domain
 
 GOLDEN = Path(__file__).parents[2] / "golden"

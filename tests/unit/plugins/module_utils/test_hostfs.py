@@ -17,7 +17,7 @@ import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils import hostfs
 from ansible_collections.keystone.virtiofs.plugins.module_utils.errors import HostError, InvalidInput, WaitTimeout
-from ansible_collections.keystone.virtiofs.plugins.module_utils.planner import DiskImage
+from ansible_collections.keystone.virtiofs.plugins.module_utils.plan import DiskImage
 
 CLONE_NEWNS = 0x20000
 FSTAB = "# /etc/fstab: my comments\n\nUUID=1 / ext4 defaults 0 1\n  # indented\n/dev/sr0\t/media\tiso9660 noauto 0 0\n"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils.checks import check_domain, check_share
 from ansible_collections.keystone.virtiofs.plugins.module_utils.errors import InvalidInput
-from ansible_collections.keystone.virtiofs.plugins.module_utils.planner import check_domain, check_share
 from ansible_collections.keystone.virtiofs.tests.unit.support import domain, share
 
 DATA = {"tag": "data", "source": "/srv"}

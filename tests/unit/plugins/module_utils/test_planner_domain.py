@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils.checks import resolve_forwards
 from ansible_collections.keystone.virtiofs.plugins.module_utils.domain_xml import DomainXml
 from ansible_collections.keystone.virtiofs.plugins.module_utils.errors import InvalidInput, Unsupported, VirtiofsError
-from ansible_collections.keystone.virtiofs.plugins.module_utils.planner import (
+from ansible_collections.keystone.virtiofs.plugins.module_utils.plan import (
     AttachShare,
     BindReadOnly,
     ChangeMedium,
@@ -26,9 +27,8 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils.planner import (
     Unbind,
     Undefine,
     WriteWrapper,
-    plan_domain,
-    resolve_forwards,
 )
+from ansible_collections.keystone.virtiofs.plugins.module_utils.planner import plan_domain
 from ansible_collections.keystone.virtiofs.tests.unit.support import (
     BOOKWORM,
     SID,

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils.checks import resolve_forwards
 from ansible_collections.keystone.virtiofs.plugins.module_utils.errors import InvalidInput
-from ansible_collections.keystone.virtiofs.plugins.module_utils.planner import Observed, resolve_forwards
+from ansible_collections.keystone.virtiofs.plugins.module_utils.plan import Observed
 from ansible_collections.keystone.virtiofs.tests.unit.support import domain, observed
 
 SSH = {"host_port": 22220, "guest_port": 22}

@@ -9,14 +9,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils.errors import InvalidInput, Unsupported
-from ansible_collections.keystone.virtiofs.plugins.module_utils.planner import (
-    DetachShare,
-    Host,
-    Observed,
-    Plan,
-    Shutdown,
-    plan_share,
-)
+from ansible_collections.keystone.virtiofs.plugins.module_utils.plan import DetachShare, Host, Observed, Plan, Shutdown
+from ansible_collections.keystone.virtiofs.plugins.module_utils.planner import plan_share
 from ansible_collections.keystone.virtiofs.tests.unit.support import (
     BOOKWORM,
     TRIXIE,

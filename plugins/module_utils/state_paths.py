@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names of the files that the collection keeps for a domain: read-only bind mounts and virtiofsd wrappers.
+
+The names say all: a definition that uses them can be read back without asking the host.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+# Files that the collection keeps for a domain lie in STATE/<domain>: read-only bind mounts and virtiofsd wrappers.
+STATE = "/var/lib/keystone-virtiofs"
+_BIND = re.compile(r".*/keystone-virtiofs/[^/]+/ro/(?P<source>[^/]+)$")
+_WRAPPER = re.compile(r".*/keystone-virtiofs/[^/]+/bin/virtiofsd(?P<flags>(,[^/]*)?)$")
+
+
+class Realisation(NamedTuple):
+    """How the host makes options real that libvirt's XML cannot express.
+
+    ``read_only_element``: virtiofsd enforces ``<readonly/>``; otherwise the source is a read-only bind mount.
+    ``state``: the directory for the domain's bind mounts and wrappers.
+    """
+
+    domain: str
+    read_only_element: bool = True
+    state: str = STATE
+
+
+def bind_path(realisation: Realisation, source: str) -> str:
+    """Where the read-only bind mount of a source lies; the name is reversible, so XML alone tells the source."""
+    return f"{realisation.state}/{realisation.domain}/ro/{quote(source, safe='')}"
+
+
+def bound_source(path: str) -> str | None:
+    """The source behind a read-only bind mount of the collection, None for any other path."""
+    match = _BIND.match(path)
+    return unquote(match["source"]) if match else None
+
+
+def wrapper_flags(path: str | None) -> dict[str, str]:
+    """The virtiofsd flags that a wrapper of the collection adds; they are its file name."""
+    match = _WRAPPER.match(path or "")
+    return dict(flag.split("=", 1) for flag in match["flags"].split(",")[1:]) if match else {}
+
+
+def wrapper_path(realisation: Realisation, flags: Mapping[str, str]) -> str:
+    name = ",".join(["virtiofsd", *(f"{flag}={value}" for flag, value in sorted(flags.items()))])
+    return f"{realisation.state}/{realisation.domain}/bin/{name}"
