@@ -23,7 +23,8 @@ OUTSIDE_WORLD = {
     *("ansible", "libvirt", "libvirt_qemu"),
     *("datetime", "glob", "io", "os", "pathlib", "random", "secrets", "shutil", "socket"),
     *("subprocess", "sys", "tempfile", "time", "urllib.request", "uuid"),
-    *(f"{MODULE_UTILS}.{name}" for name in ("controller", "executor", "gateway", "hostfs", "preflight", "probe", "waiting")),
+    *(f"{MODULE_UTILS}.{name}" for name in ("controller", "executor", "gateway", "preflight")),
+    *(f"{MODULE_UTILS}.{name}" for name in ("hostfs", "probe", "waiting")),
 }
 LIBVIRT = {"libvirt", "libvirt_qemu", "libvirt_lxc"}
 GATEWAY = {f"{MODULE_UTILS}.gateway"}
