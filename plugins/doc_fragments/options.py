@@ -321,6 +321,8 @@ remove_nvram:
 remove_tpm_state:
   description:
     - Delete the state of the emulated TPM with O(state=absent). Before libvirt 8.9 it is always deleted.
+    - libvirt keeps the state by the domain's uuid, so only a domain that is defined with the same uuid (in O(xml)) gets
+      it back.
   type: bool
   default: false
 xml:

@@ -226,6 +226,14 @@ def read_image(path: str) -> DiskImage | None:
     return DiskImage(int(information["virtual-size"]) // 2**20, information["format"], backing)
 
 
+def backing_chain(path: str) -> list[str]:
+    """The images that an image is based on, real paths; none for what is no image file."""
+    if not Path(path).is_file():
+        return []
+    chain = json.loads(_run(["qemu-img", "info", "--force-share", "--backing-chain", "--output=json", path]))
+    return [real_path(image["filename"]) for image in chain[1:]]
+
+
 def _block_device(path: str) -> DiskImage:
     """A block device as a raw image; the kernel refuses O_EXCL while it is mounted or part of something else."""
     try:

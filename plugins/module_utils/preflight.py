@@ -165,14 +165,19 @@ class Preflight:
         macs = set(defined.macs()) if defined else set()
         disks = {self._file(key): key for key in removed | (_disk_keys(defined) if defined else set())}
         for name, other in self._other_domains(plan.name):
-            for mac in sorted(macs & set(other.macs())):
-                problem = f"MAC address {mac} belongs to domain {name}"
-                raise InvalidInput(problem, fix="Give another mac, or none.", domain=plan.name)
-            for file in sorted(set(disks) & {self._file(key) for key in _disk_keys(other)}):
-                problem = f"disk {disks[file]} belongs to domain {name}"
-                raise InvalidInput(problem, fix="Give a disk of the domain's own.", domain=plan.name)
+            theirs = {self._file(key) for key in _disk_keys(other)}
+            problems = [f"MAC address {mac} belongs to domain {name}" for mac in macs & set(other.macs())]
+            problems += [f"disk {disks[file]} belongs to domain {name}" for file in disks.keys() & theirs]
+            if removed:
+                bases = disks.keys() & self._backing_images(theirs)
+                problems += [f"disk {disks[file]} is the base of a disk of domain {name}" for file in bases]
+            if problems:
+                raise InvalidInput(min(problems), fix="Give the domain one of its own.", domain=plan.name)
         if defined is not None and self._others is not None:
             self._others[plan.name] = defined
+
+    def _backing_images(self, files: Iterable[str]) -> set[str]:
+        return {image for file in files for image in hostfs.backing_chain(file)} if self._local else set()
 
     def _other_domains(self, name: str) -> list[tuple[str, DomainXml]]:
         """All other domains, those included that this task is going to define."""

@@ -414,6 +414,15 @@ def test_a_disk_of_another_by_another_name(refused: Run, run: Run, tmp_path: Pat
         assert "belongs to domain owner" in result["msg"]
 
 
+def test_the_base_of_anothers_disk_is_not_removed(refused: Run, run: Run, tmp_path: Path) -> None:
+    base = tmp_path / "base.qcow2"
+    run(domain, name="maker", disks=[{"path": str(base), "size": 8}])
+    run(domain, name="maker", state="absent")
+    run(domain, name="owner", disks=[{"path": f"{tmp_path}/owned.qcow2", "backing": str(base)}])
+    result = refused(name="maker", state="absent", remove_storage=[str(base)])
+    assert "is the base of a disk of domain owner" in result["msg"]
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "a\nb", "-vm", "x" * 300, "<vm>"])
 def test_bad_names(refused: Run, name: str) -> None:
     assert "the name" in refused(name=name)["msg"]
