@@ -51,7 +51,7 @@ sanity: setup-test
 	tests/run-sanity
 
 nix: setup-test
-	git ls-files -z '*.nix' | xargs --null --no-run-if-empty nix-instantiate --parse >/dev/null
+	pytest tests/nix
 
 molecule: setup-test
 	tests/run-molecule

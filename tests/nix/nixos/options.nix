@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The options of NixOS that this project's modules, examples and tests touch.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+
+let
+  inherit (lib) types;
+
+  option = type: default: lib.mkOption { inherit type default; };
+  flag = option types.bool false;
+  strings = option (types.listOf types.str) [ ];
+  packages = option (types.listOf types.package) [ ];
+  anything = option types.anything { };
+
+  failed = lib.filter (one: !one.assertion) config.assertions;
+in
+{
+  options = {
+    assertions = option (types.listOf types.unspecified) [ ];
+
+    boot = {
+      initrd = {
+        availableKernelModules = strings;
+        systemd = {
+          enable = option types.bool true; # as of NixOS 26.05
+          services = anything;
+        };
+      };
+      isContainer = flag;
+      kernelParams = strings;
+      loader = anything;
+      nixStoreMountOpts = option (types.listOf types.nonEmptyStr) [
+        "ro"
+        "nodev"
+        "nosuid"
+      ];
+    };
+    disko = anything;
+    environment = {
+      etc = anything;
+      systemPackages = packages;
+    };
+    isoImage = anything;
+    networking.hostName = option types.str "nixos";
+    nix = {
+      gc.automatic = flag;
+      optimise.automatic = flag;
+      settings = anything;
+    };
+    nixpkgs = anything;
+    services = {
+      getty.autologinUser = option (types.nullOr types.str) null;
+      openssh.enable = flag;
+      qemuGuest.enable = flag;
+    };
+    system = {
+      build = option (types.lazyAttrsOf types.unspecified) { };
+      stateVersion = lib.mkOption { type = types.str; };
+    };
+    systemd = {
+      services = anything;
+      targets = anything;
+      tmpfiles.rules = strings;
+    };
+    users = {
+      groups = option (types.attrsOf (types.submodule { options.members = strings; })) { };
+      users = option (types.attrsOf (
+        types.submodule {
+          options = {
+            isNormalUser = flag;
+            openssh.authorizedKeys.keys = option (types.listOf types.singleLineStr) [ ];
+          };
+        }
+      )) { };
+    };
+    virtualisation.libvirtd = {
+      enable = flag;
+      qemu = {
+        swtpm.enable = flag;
+        vhostUserPackages = packages;
+      };
+    };
+  };
+
+  config.system.build = {
+    toplevel =
+      if failed == [ ] then
+        pkgs.writeText "toplevel" "system"
+      else
+        throw "\nFailed assertions:\n${lib.concatMapStrings (one: "- ${one.message}\n") failed}";
+    isoImage = pkgs.writeText "iso" "image";
+  };
+}

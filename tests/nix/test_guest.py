@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guest module: what it evaluates to, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.keystone.virtiofs.tests.nix.support import GUEST_MODULE, ROOT, EvaluationError, World
+
+RO = "/sysroot/nix/.ro-store"
+RW = "/sysroot/nix/.rw-store"
+DISK = '{ device = "/dev/vdb"; fsType = "ext4"; }'
+PERSISTENT = ("persistentRwStore = true;", f'{{ fileSystems."{RW}" = {DISK}; }}')
+
+
+def test_nothing_happens_unless_enabled(world: World) -> None:
+    assert list(world.config("fileSystems", GUEST_MODULE, ROOT)) == ["/"]
+
+
+def test_the_share_is_read_only_and_never_checked(world: World) -> None:
+    share = world.guest(f'fileSystems."{RO}"')
+    assert (share["device"], share["fsType"]) == ("nix-store-share", "virtiofs")
+    assert "ro" in share["options"]
+    assert share["noCheck"] is True
+    assert share["neededForBoot"] is True
+
+
+def test_the_writable_layer_is_a_tmpfs(world: World) -> None:
+    layer = world.guest(f'fileSystems."{RW}"')
+    assert (layer["device"], layer["fsType"]) == ("tmpfs", "tmpfs")
+    assert "mode=0755" in layer["options"]
+    assert layer["neededForBoot"] is True
+
+
+def test_the_store_is_an_overlay_with_the_own_store_first(world: World) -> None:
+    store = world.guest('fileSystems."/nix/store"')
+    assert (store["device"], store["fsType"]) == ("overlay", "overlay")
+    assert store["neededForBoot"] is True
+    layers = store["overlay"]
+    assert layers["lowerdir"] == ["/nix/store", RO]
+    assert (layers["upperdir"], layers["workdir"]) == (f"{RW}/upper", f"{RW}/work")
+
+
+def test_a_persistent_layer_is_the_device_that_the_user_declares(world: World) -> None:
+    layer = world.guest(f'fileSystems."{RW}"', *PERSISTENT)
+    assert (layer["device"], layer["fsType"], layer["neededForBoot"]) == ("/dev/vdb", "ext4", True)
+    assert "mode=0755" not in layer["options"]
+    assert world.guest("system.build.toplevel", *PERSISTENT)
+
+
+def test_the_size_of_the_tmpfs_can_be_limited(world: World) -> None:
+    options = world.guest(f'fileSystems."{RW}".options', "", f'{{ fileSystems."{RW}".options = [ "size=2G" ]; }}')
+    assert {"mode=0755", "size=2G"} <= set(options)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        pytest.param("", ["nodev", "nosuid"], id="root may write by default"),
+        pytest.param("readOnlyStore = true;", ["ro", "nodev", "nosuid"], id="as NixOS has it otherwise"),
+    ],
+)
+def test_root_may_write_to_the_running_store(world: World, options: str, expected: list[str]) -> None:
+    assert world.guest("boot.nixStoreMountOpts", options) == expected
+
+
+def test_the_users_own_mount_options_win(world: World) -> None:
+    own = '{ boot.nixStoreMountOpts = [ "ro" ]; }'
+    assert world.guest("boot.nixStoreMountOpts", "", own) == ["ro"]
+
+
+def test_stage_1_has_the_modules(world: World) -> None:
+    assert {"overlay", "virtio_pci", "virtiofs"} <= set(world.guest("boot.initrd.availableKernelModules"))
+
+
+def test_the_guest_agent_runs_unless_the_user_says_no(world: World) -> None:
+    assert world.guest("services.qemuGuest.enable") is True
+    assert world.guest("services.qemuGuest.enable", "", "{ services.qemuGuest.enable = false; }") is False
+
+
+def test_the_defaults_are_accepted(world: World) -> None:
+    assert world.guest("system.build.toplevel")
+
+
+def test_a_tag_of_36_bytes_is_accepted(world: World) -> None:
+    assert world.guest("system.build.toplevel", f'shareName = "{"a" * 36}";')
+
+
+@pytest.mark.parametrize(
+    ("options", "module", "named", "fix"),
+    [
+        pytest.param(f'shareName = "{"a" * 37}";', "{ }", ["shareName", "37 bytes"], "shorter tag", id="long tag"),
+        pytest.param(f'shareName = "{"ü" * 19}";', "{ }", ["shareName", "38 bytes"], "shorter tag", id="bytes count"),
+        pytest.param(
+            'rwStoreMount = "/nix/store/.rw";',
+            "{ }",
+            ["rwStoreMount", "mountPoint"],
+            "outside",
+            id="upper in the store",
+        ),
+        pytest.param(
+            'roStoreMount = "/nix/store/.ro";',
+            "{ }",
+            ["roStoreMount", "mountPoint"],
+            "outside",
+            id="lower in the store",
+        ),
+        pytest.param(
+            'rwStoreMount = "/a"; roStoreMount = "/a/b";',
+            "{ }",
+            ["roStoreMount", "rwStoreMount"],
+            "outside",
+            id="layer in layer",
+        ),
+        pytest.param('mountPoint = "/nix";', "{ }", ["own store", "mountPoint"], "outside", id="store in mount point"),
+        pytest.param(
+            'mountPoint = "/mnt"; rwStoreMount = "/nix/store/.rw";',
+            "{ }",
+            ["rwStoreMount", "own store"],
+            "outside",
+            id="upper in the own store",
+        ),
+        pytest.param("persistentRwStore = true;", "{ }", ["persistentRwStore"], f'"{RW}".device', id="no device"),
+        pytest.param(
+            "persistentRwStore = true;",
+            f'{{ fileSystems."{RW}" = {{ device = "data"; fsType = "virtiofs"; }}; }}',
+            ["rwStoreMount", "virtiofs"],
+            "ext4",
+            id="upper on virtiofs",
+        ),
+        pytest.param("", "{ nix.gc.automatic = true; }", ["nix.gc.automatic"], "false", id="collects garbage"),
+        pytest.param("", "{ nix.optimise.automatic = true; }", ["nix.optimise.automatic"], "false", id="optimises"),
+        pytest.param(
+            "",
+            "{ nix.settings.auto-optimise-store = true; }",
+            ["nix.settings.auto-optimise-store"],
+            "false",
+            id="optimises always",
+        ),
+    ],
+)
+def test_a_failed_assertion_names_the_option_and_the_fix(
+    world: World, options: str, module: str, named: list[str], fix: str
+) -> None:
+    with pytest.raises(EvaluationError, match="Failed assertions") as caught:
+        world.guest("system.build.toplevel", options, module)
+    message = str(caught.value)
+    assert all(name in message for name in [*named, fix]), message
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("enable", '"yes"', "boolean"),
+        ("shareName", '""', "non-empty string"),
+        ("shareName", "[ ]", "non-empty string"),
+        ("mountPoint", '"nix/store"', "string matching"),
+        ("mountPoint", '"/"', "string matching"),
+        ("roStoreMount", '"/mnt/ro/"', "string matching"),
+        ("roStoreMount", '"/mnt/a:b"', "string matching"),
+        ("rwStoreMount", '"/mnt/a b"', "string matching"),
+        ("rwStoreMount", "null", "string matching"),
+        ("persistentRwStore", "1", "boolean"),
+        ("readOnlyStore", '"false"', "boolean"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(world: World, option: str, value: str, expected: str) -> None:
+    name = f"keystone.virtualization.guest.virtiofs.{option}"
+    with pytest.raises(EvaluationError, match=f"{name}' is not of type `{expected}"):
+        world.config(name, GUEST_MODULE, f"{{ {name} = {value}; }}")
+
+
+def test_an_unknown_option_is_refused(world: World) -> None:
+    with pytest.raises(EvaluationError, match=r"virtiofs\.shareNam' does not exist"):
+        world.guest("system.build.toplevel", 'shareNam = "x";')
