@@ -2,17 +2,59 @@
 {
   description = "NixOS guests that run straight from their libvirt host's /nix/store over virtiofs";
 
-  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
+  inputs = {
+    disko = {
+      url = "github:nix-community/disko";
+      inputs.nixpkgs.follows = "nixpkgs";
+    };
+    nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05";
+  };
 
   outputs =
-    { nixpkgs, ... }:
+    {
+      disko,
+      nixpkgs,
+      self,
+    }:
     let
       forEachSystem = nixpkgs.lib.genAttrs [
         "x86_64-linux"
         "aarch64-linux"
       ];
+      nixosSystem =
+        system: modules:
+        nixpkgs.lib.nixosSystem { modules = modules ++ [ { nixpkgs.hostPlatform = system; } ]; };
     in
     {
+      nixosModules = {
+        virtiofs-guest = ./nix/modules/guest-virtiofs.nix;
+        virtiofs-host = ./nix/modules/host-virtiofs.nix;
+        default.imports = [
+          self.nixosModules.virtiofs-guest
+          self.nixosModules.virtiofs-host
+        ];
+      };
+
+      nixosConfigurations.test-virtiofs = nixosSystem "x86_64-linux" [
+        disko.nixosModules.disko
+        ./nix/vms/test-virtiofs/configuration.nix
+      ];
+
+      # With keys to log in: KEYSTONE_SSH_KEYS="$(cat ~/.ssh/*.pub)" nix build --impure .#installer-iso
+      packages = forEachSystem (system: {
+        installer-iso = (nixosSystem system [ ./nix/installer/iso.nix ]).config.system.build.isoImage;
+      });
+
+      checks = forEachSystem (
+        system:
+        import ./nix/checks.nix {
+          pkgs = nixpkgs.legacyPackages.${system};
+          nixosSystem = nixosSystem system;
+        }
+      );
+
+      formatter = forEachSystem (system: nixpkgs.legacyPackages.${system}.nixfmt-tree);
+
       # What scripts/setup looks for. It makes .venv itself: the shell's Python finds libvirt and lxml through PYTHONPATH.
       devShells = forEachSystem (
         system:
@@ -27,6 +69,7 @@
               pkgs.libvirt
               pkgs.mmdebstrap
               pkgs.nix
+              pkgs.nixos-anywhere
               pkgs.openssh
               pkgs.python3
               pkgs.python3Packages.libvirt

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# What `nix flake check` builds besides nixosConfigurations.
+{ pkgs, nixosSystem }:
+
+let
+  # What an example leaves to the machine it is for.
+  machine = {
+    boot.loader.grub.enable = false;
+    fileSystems."/" = {
+      device = "/dev/disk/by-label/nixos";
+      fsType = "ext4";
+    };
+    system.stateVersion = "26.05";
+  };
+  toplevel =
+    example:
+    (nixosSystem [
+      example
+      machine
+    ]).config.system.build.toplevel;
+in
+{
+  example-guest = toplevel ./examples/guest.nix;
+  example-host = toplevel ./examples/host.nix;
+
+  formatting = pkgs.runCommand "formatting" { nativeBuildInputs = [ pkgs.nixfmt ]; } ''
+    find ${./.} ${../flake.nix} -name '*.nix' -exec nixfmt --check {} +
+    touch $out
+  '';
+}

@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# A hypervisor. Add this to its configuration.nix, or import it there.
+{
+  imports = [ ../modules/host-virtiofs.nix ];
+
+  keystone.virtualization.host.virtiofs = {
+    enable = true;
+    users = [ "alice" ];
+  };
+
+  users.users.alice.isNormalUser = true;
+}
