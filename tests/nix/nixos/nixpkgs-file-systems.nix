@@ -44,10 +44,6 @@ in
           storePaths = lib.mkOption { type = types.listOf types.anything; };
         };
       };
-      isNspawnContainer = lib.mkOption {
-        type = types.bool;
-        default = false;
-      };
     };
     ids = anything;
     swapDevices = lib.mkOption {
@@ -58,10 +54,7 @@ in
 
   config = {
     _module.args.utils = import (nixpkgs + "/nixos/lib/utils.nix") { inherit config lib pkgs; };
-    ids.gids = {
-      keys = 96;
-      tty = 3;
-    };
+    ids.gids.keys = 96;
     system.build.initrdFstab = config.boot.initrd.systemd.managerEnvironment.SYSTEMD_SYSROOT_FSTAB;
   };
 }

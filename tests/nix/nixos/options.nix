@@ -30,7 +30,6 @@ in
           services = anything;
         };
       };
-      isContainer = flag;
       kernelParams = strings;
       loader = anything;
       nixStoreMountOpts = option (types.listOf types.nonEmptyStr) [

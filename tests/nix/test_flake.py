@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The flake wires what is in nix/, and its lock file fits it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, HERE, World, evaluate, fstab
+from ansible_collections.keystone.virtiofs.tests.nix.test_guest import RO
+
+SYSTEMS = {"x86_64-linux", "aarch64-linux"}
+
+
+def output(world: World, text: str) -> Any:
+    """The value of an expression over the flake's outputs, called flake."""
+    return evaluate(f"""
+      let
+        world = {{ {world.arguments} }};
+        lib = world.lib or (import {HERE}/lib);
+        nixos = import {HERE}/nixos world;
+        flake = import {HERE}/flake-outputs.nix {{ inherit lib nixos; }};
+      in
+      {text}
+    """)
+
+
+def test_the_modules_are_those_of_the_project(world: World) -> None:
+    names = output(world, "builtins.attrNames flake.nixosModules")
+    assert names == ["default", "virtiofs-guest", "virtiofs-host"]
+    for role in ("guest", "host"):
+        module = output(world, f"toString flake.nixosModules.virtiofs-{role}")
+        assert module == str(CHECKOUT / f"nix/modules/{role}-virtiofs.nix")
+
+
+def test_the_default_module_has_the_options_of_both(world: World) -> None:
+    options = "builtins.attrNames (nixos [ flake.nixosModules.default ]).config.keystone.virtualization"
+    assert output(world, options) == ["guest", "host"]
+
+
+def test_a_module_may_be_imported_through_the_flake_and_by_path(world: World) -> None:
+    twice = f"[ flake.nixosModules.default {CHECKOUT}/nix/modules/guest-virtiofs.nix ]"
+    assert output(world, f"(nixos {twice}).config.keystone.virtualization.guest.virtiofs.enable") is False
+
+
+def test_the_test_vm_is_a_whole_system(world: World) -> None:
+    config = "flake.nixosConfigurations.test-virtiofs.config"
+    assert output(world, f"{config}.system.build.toplevel")
+    assert output(world, f"{config}.nixpkgs.hostPlatform") == "x86_64-linux"
+    assert fstab(output(world, f"{config}.system.build.initrdFstab")).keys() >= {"/", RO, "/nix/store"}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "names"),
+    [
+        ("packages", ["installer-iso"]),
+        ("checks", ["example-guest", "example-host", "formatting"]),
+        ("devShells", ["default"]),
+    ],
+)
+def test_every_system_has_them(world: World, outputs: str, names: list[str]) -> None:
+    assert set(output(world, f"builtins.attrNames flake.{outputs}")) == SYSTEMS
+    for system in SYSTEMS:
+        values = output(world, f"builtins.mapAttrs (_: toString) flake.{outputs}.{system}")
+        assert sorted(values) == names
+        assert all(values.values())
+
+
+def test_every_system_has_a_formatter(world: World) -> None:
+    assert set(output(world, "builtins.attrNames flake.formatter")) == SYSTEMS
+
+
+def metadata(folder: Path) -> subprocess.CompletedProcess[str]:
+    """What Nix says of a copy of the flake, offline and with a store of its own."""
+    flake = folder / "flake"
+    nix = ["nix", "--extra-experimental-features", "nix-command flakes", "--store", folder / "store"]
+    return subprocess.run(
+        [*nix, "flake", "metadata", "--offline", "--no-update-lock-file", f"path:{flake}"],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    (tmp_path / "flake").mkdir()
+    for name in ("flake.nix", "flake.lock"):
+        shutil.copy(CHECKOUT / name, tmp_path / "flake")
+    return tmp_path
+
+
+def test_the_lock_file_fits_the_inputs(copy: Path) -> None:
+    result = metadata(copy)
+    assert result.returncode == 0, result.stderr
+    assert "follows input 'nixpkgs'" in result.stdout
+
+
+def test_a_lock_file_that_does_not_fit_is_noticed(copy: Path) -> None:
+    # Without disko; a changed address would be looked up on the network.
+    inputs = '{ nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05"; }'
+    (copy / "flake/flake.nix").write_text(f"{{ inputs = {inputs}; outputs = _: {{ }}; }}")
+    assert "requires lock file changes" in metadata(copy).stderr
