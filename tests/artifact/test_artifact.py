@@ -17,7 +17,7 @@ COLLECTION = "keystone.virtiofs"
 # What a user of the artifact needs, and nothing else.
 SHIPPED = {
     *("CHANGELOG.rst", "FILES.json", "LICENSE", "MANIFEST.json", "README.md"),
-    *("changelogs", "meta", "nix", "playbooks", "plugins", "roles"),
+    *("changelogs", "docs", "meta", "nix", "playbooks", "plugins", "roles"),
 }
 NEEDED = {"LICENSE", "MANIFEST.json", "README.md", "meta", "playbooks", "plugins", "roles"}
 

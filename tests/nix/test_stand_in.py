@@ -81,7 +81,7 @@ def result(world: World, modules: str) -> tuple[str, Any]:
     try:
         return "value", evaluate(expression)
     except EvaluationError as error:
-        message = next(line for line in str(error).splitlines() if "ption" in line)
+        message = str(error).rpartition("error:")[2]  # newer versions of Nix show the way there first
         option = message.partition("`")[2].partition("'")[0]
         return "error", option.partition('."[')[0]  # which element of a list it is, only nixpkgs says
 

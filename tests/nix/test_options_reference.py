@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every option is documented, and the reference is what the modules say."""
+
+from __future__ import annotations
+
+from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, HERE, World, evaluate
+
+
+def test_the_reference_is_fresh(world: World) -> None:
+    reference = evaluate(f"import {HERE}/options-reference.nix {{ {world.arguments} }}")
+    assert (CHECKOUT / "docs/nix-options.md").read_text() == reference, "run scripts/nix-options"
+
+
+def test_every_option_has_a_description_and_a_default(world: World) -> None:
+    undocumented = """
+      let
+        inherit (builtins) attrNames concatMap filter;
+        of = role: filter (name: let option = role.virtiofs.${name}; in
+          !(option ? description && (option ? default || option ? defaultText))) (attrNames role.virtiofs);
+      in
+      options: concatMap of [ options.host options.guest ]
+    """
+    modules = f"[ {CHECKOUT}/nix/modules/host-virtiofs.nix {CHECKOUT}/nix/modules/guest-virtiofs.nix ]"
+    options = f"(import {HERE}/nixos {{ {world.arguments} }} {modules}).options.keystone.virtualization"
+    assert evaluate(f"({undocumented}) {options}") == []
