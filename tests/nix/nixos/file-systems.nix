@@ -112,7 +112,7 @@ let
     fs:
     let
       device =
-        if fs.device == null then throw "No device specified for mount point ‘${fs.mountPoint}’." else fs.device;
+        if fs.device == null then throw "No device specified for mount point ${fs.mountPoint}." else fs.device;
       check =
         if fs.noCheck || lib.elem fs.fsType neverChecked then
           "0"
