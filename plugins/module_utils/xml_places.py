@@ -9,6 +9,7 @@ from typing import Any
 try:
     from lxml import etree
 except ImportError:
+    etree = None  # type: ignore[assignment]  # task.run stops before anything uses it
     LXML_IMPORT_ERROR: str | None = traceback.format_exc()
 else:
     LXML_IMPORT_ERROR = None

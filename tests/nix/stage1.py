@@ -74,7 +74,7 @@ class Stage1:
     def options(self, where: str) -> dict[str, str]:
         """The options of a mount; those without a value have an empty one."""
         pairs = (option.partition("=") for option in self.mounts[where]["Options"].split(","))
-        return {name: value for name, _, value in pairs}
+        return {name: value for name, _separator, value in pairs}
 
     def problems(self, store: str = "/sysroot/nix/store") -> list[str]:
         """Everything that would keep the store from being mounted as it is meant to be."""
