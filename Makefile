@@ -4,7 +4,8 @@ VM ?= test-vm
 ARGS ?=
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-VIRSH := virsh --connect qemu:///system
+AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
+VIRSH := $(AS_ROOT) virsh --connect qemu:///system
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -20,8 +21,9 @@ destroy: setup-run ## Remove the VM and all that was made for it
 	ansible-playbook playbooks/destroy.yml $(ARGS)
 
 clean: destroy ## Remove the VM, the test lab and all caches
-	molecule/_lab/lab down --all
-	rm -rf /var/cache/keystone-virtiofs .cache .mypy_cache .pytest_cache .ruff_cache
+	$(AS_ROOT) molecule/_lab/lab down --all
+	$(AS_ROOT) rm -rf /var/cache/keystone-virtiofs
+	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 ##@ Tests
