@@ -86,6 +86,11 @@ def test_a_tag_of_36_bytes_is_accepted(world: World) -> None:
     assert world.guest("system.build.toplevel", f'shareName = "{"a" * 36}";')
 
 
+def test_an_overlay_store_may_collect_its_own_garbage(world: World) -> None:
+    own = "{ nix.gc.automatic = true; }"
+    assert world.guest("system.build.toplevel", 'storeRegistration = "overlay-store";', own)
+
+
 @pytest.mark.parametrize(
     ("options", "module", "named", "fix"),
     [
@@ -120,6 +125,20 @@ def test_a_tag_of_36_bytes_is_accepted(world: World) -> None:
             "outside",
             id="upper in the own store",
         ),
+        pytest.param(
+            'roStoreMount = "/mnt/store"; rwStoreMount = "/mnt/store";',
+            "{ }",
+            ["roStoreMount and", "rwStoreMount are both /mnt/store"],
+            "another directory",
+            id="two layers in one place",
+        ),
+        pytest.param(
+            'storeRegistration = "none"; roStoreMount = "/mnt"; mountPoint = "/mnt";',
+            "{ }",
+            ["mountPoint and", "roStoreMount are both /mnt"],
+            "another directory",
+            id="layer in the place of the store",
+        ),
         pytest.param("persistentRwStore = true;", "{ }", ["persistentRwStore"], f'"{RW}".device', id="no device"),
         pytest.param(
             "persistentRwStore = true;",
@@ -136,6 +155,30 @@ def test_a_tag_of_36_bytes_is_accepted(world: World) -> None:
             ["nix.settings.auto-optimise-store"],
             "false",
             id="optimises always",
+        ),
+        pytest.param(
+            'mountPoint = "/mnt";', "{ }", ["storeRegistration", "in /mnt"], 'or this to "none"', id="store elsewhere"
+        ),
+        pytest.param(
+            f'storeRegistration = "overlay-store"; databaseShareName = "{"d" * 37}";',
+            "{ }",
+            ["databaseShareName", "37 bytes"],
+            "shorter tag",
+            id="long tag of the database",
+        ),
+        pytest.param(
+            'storeRegistration = "overlay-store"; databaseMount = "/nix/store/.db";',
+            "{ }",
+            ["databaseMount", "mountPoint"],
+            "outside",
+            id="database in the store",
+        ),
+        pytest.param(
+            'storeRegistration = "overlay-store";',
+            "{ nix.optimise.automatic = true; }",
+            ["nix.optimise.automatic"],
+            "false",
+            id="optimises an overlay store",
         ),
     ],
 )
@@ -162,6 +205,10 @@ def test_a_failed_assertion_names_the_option_and_the_fix(
         ("rwStoreMount", "null", "string matching"),
         ("persistentRwStore", "1", "boolean"),
         ("readOnlyStore", '"false"', "boolean"),
+        ("storeRegistration", '"overlay"', "one of "),
+        ("storeRegistration", "null", "one of "),
+        ("databaseShareName", '""', "non-empty string"),
+        ("databaseMount", '"nix/db"', "string matching"),
     ],
 )
 def test_a_value_of_another_type_is_refused(world: World, option: str, value: str, expected: str) -> None:

@@ -42,6 +42,8 @@ let
     last = list: builtins.elemAt list (builtins.length list - 1);
     unique = builtins.foldl' (seen: value: if builtins.elem value seen then seen else seen ++ [ value ]) [ ];
 
+    allUnique = list: builtins.length (lib.unique list) == builtins.length list;
+
     substring = builtins.substring;
     hasPrefix = prefix: string: builtins.substring 0 (builtins.stringLength prefix) string == prefix;
     splitString =

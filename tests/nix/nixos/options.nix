@@ -41,6 +41,7 @@ in
     disko = anything;
     environment = {
       etc = anything;
+      sessionVariables = anything;
       systemPackages = packages;
     };
     isoImage = anything;
@@ -48,6 +49,7 @@ in
     nix = {
       gc.automatic = flag;
       optimise.automatic = flag;
+      package = option types.package pkgs.nix;
       settings = anything;
     };
     nixpkgs = anything;
@@ -61,6 +63,7 @@ in
       stateVersion = lib.mkOption { type = types.str; };
     };
     systemd = {
+      globalEnvironment = anything;
       services = anything;
       targets = anything;
       tmpfiles.rules = strings;
