@@ -151,8 +151,8 @@ vcpus:
   type: int
 virt_type:
   description:
-    - V(kvm), V(qemu) (software emulation, TCG), or V(auto), which runs a QEMU with KVM to see whether KVM works and
-      falls back to V(qemu) with a warning. A new domain gets V(auto); an existing one keeps its type under V(auto).
+    - V(kvm), V(qemu) (software emulation, TCG), or V(auto), which runs a tiny guest with KVM to see whether KVM works
+      and falls back to V(qemu) with a warning. A new domain gets V(auto); an existing one keeps its type under V(auto).
   type: str
   choices: [auto, kvm, qemu]
 cpu:

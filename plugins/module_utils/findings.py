@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from .features import Version
-    from .probe import Firmware, KvmProbe
+    from .kvm import KvmProbe
+    from .probe import Firmware
 
 ERROR, WARNING, INFO = "error", "warning", "info"
 _OLDEST_LIBVIRT = 6009000
@@ -201,6 +202,13 @@ def _kvm(facts: HostFacts) -> Finding | None:
     return Finding("kvm_unusable", WARNING, problem, fix)
 
 
+def _kvm_smm(facts: HostFacts) -> Finding | None:
+    if not facts.kvm.usable or facts.kvm.smm:
+        return None
+    problem = "KVM lacks System Management Mode, so guests with Secure Boot run emulated (TCG), many times slower"
+    return Finding("kvm_without_smm", INFO, problem, "Update the hypervisor below, or run on real hardware")
+
+
 def _kvm_device(facts: HostFacts) -> Finding | None:
     if facts.session or not facts.kvm_device_shut:
         return None
@@ -255,6 +263,7 @@ _RULES: tuple[Callable[[HostFacts], Finding | None], ...] = (
     _memfd,
     _session,
     _kvm,
+    _kvm_smm,
     _kvm_device,
     _readonly,
     _apparmor,

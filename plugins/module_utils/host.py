@@ -7,7 +7,7 @@ import os
 import shutil
 from urllib.parse import urlsplit
 
-from . import probe
+from . import kvm, probe
 from .errors import VirtiofsError
 from .findings import HostFacts
 from .gateway import LIBVIRT_IMPORT_ERROR, Gateway
@@ -33,8 +33,8 @@ def look_at_host(uri: str) -> HostFacts:
         os_release=probe.os_release(),
         emulator=emulator,
         qemu=probe.qemu_version(emulator) if emulator else None,
-        kvm=probe.probe_kvm(emulator) if emulator else probe.KvmProbe(False, "QEMU is not installed"),
-        kvm_device_shut=probe.is_shut_to_libvirt(probe.KVM_DEVICE),
+        kvm=kvm.probe_kvm(emulator) if emulator else kvm.KvmProbe(False, "QEMU is not installed"),
+        kvm_device_shut=kvm.is_shut_to_libvirt(),
         virtiofsd=virtiofsd,
         virtiofsd_executable=virtiofsd is not None and os.access(virtiofsd.path, os.X_OK),
         broken_descriptors=[str(file) for file in probe.broken_descriptors(descriptors)],

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from . import hostfs, probe
+from . import hostfs, kvm, probe
 from .domain_xml import DomainXml
 from .errors import InvalidInput, Unsupported, VirtiofsError
 from .features import Virtiofsd
 from .gateway import Gateway
+from .kvm import KvmProbe
 from .plan import Define, DiskImage, Host, Observed, Plan, RemoveDisk, disk_key
-from .probe import KvmProbe
 
 Options = Mapping[str, Any]
 
@@ -80,18 +80,21 @@ class Preflight:
             return "qemu"  # nobody will ask
         if not self._local:
             return "kvm"
-        kvm = self._probe_kvm()
-        if not kvm.usable:
+        unfit = self._unfit_kvm(needs_smm=options.get("secure_boot") not in (None, "off"))
+        if unfit:
             self.warnings.append(
-                f"domain {options['name']}: KVM is not usable ({kvm.reason}), the guest is emulated (TCG) and slow"
+                f"domain {options['name']}: KVM is not usable ({unfit}), the guest is emulated (TCG) and slow"
             )
-        return "kvm" if kvm.usable else "qemu"
+        return "qemu" if unfit else "kvm"
 
-    def _probe_kvm(self) -> KvmProbe:
+    def _unfit_kvm(self, needs_smm: bool) -> str:
+        """Why KVM does not do; empty when it does."""
         if self._kvm is None:
             emulator = probe.find_emulator()
-            self._kvm = probe.probe_kvm(emulator) if emulator else KvmProbe(False, "there is no QEMU")
-        return self._kvm
+            self._kvm = kvm.probe_kvm(emulator) if emulator else KvmProbe(False, "there is no QEMU")
+        if self._kvm.usable and needs_smm and not self._kvm.smm:
+            return "it lacks the System Management Mode that Secure Boot needs"
+        return self._kvm.reason
 
     def _images(self, options: Options) -> dict[str, DiskImage]:
         keys = [disk_key(disk) for disk in options.get("disks") or ()]

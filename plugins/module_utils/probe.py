@@ -10,10 +10,7 @@ import platform
 import pwd
 import re
 import shutil
-import stat
 import subprocess
-import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,26 +20,9 @@ from .features import Version, Virtiofsd
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-KVM_DEVICE = Path("/dev/kvm")
-# A board that QEMU gives real vCPUs on, by machine architecture ("none" has no vCPU, so proves nothing).
-_BOARDS = {
-    "x86_64": "q35",
-    "aarch64": "virt",
-    "riscv64": "virt",
-    "ppc64le": "pseries",
-    "s390x": "s390-ccw-virtio",
-}
 _LIBVIRT_GROUPS = ("libvirt", "libvirtd")  # Debian, Fedora, Arch; NixOS
 _SUBORDINATE_IDS_NEEDED = 65536
 _TOOL_TIMEOUT = 10.0
-
-
-@dataclass(frozen=True)
-class KvmProbe:
-    """Whether QEMU really gets a guest going with KVM; the reason is empty when it does."""
-
-    usable: bool
-    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,86 +133,6 @@ def find_emulator(machine: str | None = None) -> str | None:
     name = f"qemu-system-{machine or platform.machine()}"
     places = (f"/run/libvirt/nix-emulators/{name}", shutil.which(name), "/usr/libexec/qemu-kvm")
     return next((place for place in places if place and os.access(place, os.X_OK)), None)
-
-
-def probe_kvm(emulator: str, timeout: float = 5.0, device: Path = KVM_DEVICE) -> KvmProbe:
-    """Whether KVM works, proven by a QEMU that sets its vCPUs up with it and is told to quit.
-
-    That /dev/kvm exists and opens, and even that it makes a VM, proves nothing: on some nested
-    hypervisors QEMU then aborts or hangs.
-    """
-    refusal = _kvm_refusal(device)
-    return KvmProbe(False, refusal) if refusal else _run_with_kvm(emulator, timeout)
-
-
-def _kvm_refusal(device: Path) -> str:
-    """Why KVM cannot work, as far as that is to be seen without starting anything."""
-    if not device.exists():
-        return f"there is no {device}: no virtualization extensions, or the kvm module is not loaded"
-    if not os.access(device, os.R_OK | os.W_OK):
-        return f"no permission to open {device}: it belongs to group {_group_of(device)}"
-    return ""
-
-
-def _group_of(path: Path) -> str:
-    gid = path.stat().st_gid
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
-
-
-def is_shut_to_libvirt(device: Path) -> bool:
-    """Whether libvirt's QEMU user cannot open the device: it is in group kvm everywhere."""
-    try:
-        mode = stat.S_IMODE(device.stat().st_mode)
-    except OSError:
-        return False
-    open_to_group = mode & 0o060 == 0o060 and _group_of(device) == "kvm"
-    return not open_to_group and mode & 0o006 != 0o006
-
-
-def _run_with_kvm(emulator: str, timeout: float) -> KvmProbe:
-    board = _BOARDS.get(platform.machine(), "virt")
-    command = [emulator, "-nodefaults", "-no-user-config", "-display", "none", "-S", "-qmp", "stdio"]
-    command += ["-machine", board, "-accel", "kvm", "-cpu", "host"]
-    quit_commands = '{"execute": "qmp_capabilities"}\n{"execute": "query-status"}\n{"execute": "quit"}\n'
-    # Files rather than pipes: a QEMU stuck in the kernel does not die, and waiting for the end of its
-    # output would then never end.
-    with tempfile.TemporaryFile("w+") as questions, tempfile.TemporaryFile("w+") as answers:
-        questions.write(quit_commands)
-        questions.seek(0)
-        try:
-            qemu = subprocess.Popen(command, stdin=questions, stdout=answers, stderr=subprocess.STDOUT)
-        except OSError as error:
-            return KvmProbe(False, f"cannot run {emulator}: {error.strerror}")
-        status = _wait_or_kill(qemu, timeout)
-        answers.seek(0)
-        output = answers.read()
-    if status is None:
-        return KvmProbe(False, f"{emulator} with KVM did not answer within {timeout:g} s")
-    if status != 0:
-        return KvmProbe(False, f"{emulator} with KVM ended with status {status}: {_complaint(output)}")
-    if '"prelaunch"' not in output:
-        return KvmProbe(False, f"{emulator} with KVM did not tell that its vCPUs are ready")
-    return KvmProbe(True)
-
-
-def _wait_or_kill(process: subprocess.Popen[bytes], timeout: float) -> int | None:
-    """Exit status; None when the process had to be killed at the limit."""
-    try:
-        return process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    deadline = time.monotonic() + 1
-    while process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return None
-
-
-def _complaint(output: str) -> str:
-    """QEMU's first own line: what is not an answer over QMP."""
-    return next((line for line in output.splitlines() if line and not line.startswith("{")), "no message")
 
 
 def supports_memfd() -> bool:

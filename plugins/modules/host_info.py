@@ -87,6 +87,10 @@ kvm:
       description: Why not; empty when it does.
       type: str
       sample: "/usr/bin/qemu-system-x86_64 with KVM ended with status -6: failed to set MSR 0x10a to 0x69"
+    smm:
+      description: Whether these guests have the System Management Mode that Secure Boot needs.
+      type: bool
+      sample: false
 emulator:
   description: QEMU for this machine's architecture; null without one.
   returned: success

@@ -24,7 +24,7 @@ OUTSIDE_WORLD = {
     *("datetime", "glob", "io", "os", "pathlib", "random", "secrets", "shutil", "socket"),
     *("subprocess", "sys", "tempfile", "time", "urllib.request", "uuid"),
     *(f"{MODULE_UTILS}.{name}" for name in ("controller", "executor", "gateway", "preflight")),
-    *(f"{MODULE_UTILS}.{name}" for name in ("hostfs", "probe", "waiting")),
+    *(f"{MODULE_UTILS}.{name}" for name in ("hostfs", "kvm", "probe", "waiting")),
 }
 LIBVIRT = {"libvirt", "libvirt_qemu", "libvirt_lxc"}
 GATEWAY = {f"{MODULE_UTILS}.gateway"}
@@ -68,9 +68,7 @@ def opens_files(source: str) -> bool:
 
 
 def violations(file: str, source: str) -> set[str]:
-    found = {
-        rule for name in imports(source) for rule in forbidden_to(file) if f"{name}.".startswith(f"{rule}.")
-    }
+    found = {rule for name in imports(source) for rule in forbidden_to(file) if f"{name}.".startswith(f"{rule}.")}
     if Path(file).stem in PURE and opens_files(source):
         found.add("open")
     return found

@@ -8,7 +8,8 @@ import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils.features import Virtiofsd
 from ansible_collections.keystone.virtiofs.plugins.module_utils.findings import HostFacts, find_problems
-from ansible_collections.keystone.virtiofs.plugins.module_utils.probe import Firmware, KvmProbe
+from ansible_collections.keystone.virtiofs.plugins.module_utils.kvm import KvmProbe
+from ansible_collections.keystone.virtiofs.plugins.module_utils.probe import Firmware
 
 SETUP_MODE = Firmware("setup", uefi=True, secure_boot=True, enrolled_keys=False)
 ENROLLED = Firmware("enrolled", uefi=True, secure_boot=True, enrolled_keys=True)
@@ -25,7 +26,7 @@ READY = HostFacts(
     os_release={"ID": "debian"},
     emulator="/usr/bin/qemu-system-x86_64",
     qemu=(10, 0, 13),
-    kvm=KvmProbe(True),
+    kvm=KvmProbe(True, smm=True),
     kvm_device_shut=False,
     virtiofsd=Virtiofsd("/usr/libexec/virtiofsd", (1, 13, 2)),
     virtiofsd_executable=True,
@@ -91,6 +92,7 @@ def test_nothing_to_say_about_a_ready_host() -> None:
         ({"session": True, "subordinate_ids": False}, "no_subordinate_ids", "error", "--add-subuids"),
         ({"session": True, "libvirt": 9000000}, "session_unsupported", "error", "qemu:///system"),
         ({"kvm": KvmProbe(False, "hangs")}, "kvm_unusable", "warning", "VT-x"),
+        ({"kvm": KvmProbe(True, smm=False)}, "kvm_without_smm", "info", "hypervisor"),
         ({"kvm_device_shut": True}, "kvm_device_shut", "warning", "chgrp kvm"),
         ({"libvirt": 10000000}, "readonly_by_bind_mount", "info", "Nothing to do"),
         ({"apparmor": True}, "apparmor_wrapper", "info", "PUx"),

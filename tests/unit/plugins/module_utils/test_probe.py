@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 import stat
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -104,56 +103,6 @@ class TestDescriptors:
         monkeypatch.setattr(probe, "is_nixos", lambda: nixos)
         dirs = probe.descriptor_dirs("fw", session, {"XDG_CONFIG_HOME": "/xdg"})
         assert [str(folder) for folder in dirs] == expected
-
-
-class TestKvm:
-    READY = 'echo \'{"return": {"status": "prelaunch"}}\''
-
-    @pytest.fixture
-    def device(self, tmp_path: Path) -> Path:
-        (tmp_path / "kvm").touch()
-        return tmp_path / "kvm"
-
-    @pytest.mark.parametrize(
-        ("body", "usable", "reason"),
-        [
-            pytest.param(READY, True, "", id="ready"),
-            pytest.param('echo "{}"; echo "failed to set MSR 0x10a" >&2; kill -ABRT $$', False, "0x10a", id="abort"),
-            pytest.param(f"{READY}; exit 1", False, "status 1", id="bad-status"),
-            pytest.param("exit 0", False, "did not tell", id="silent"),
-            pytest.param("exec sleep 60", False, "within 0.2 s", id="hang"),
-        ],
-    )
-    def test_outcomes(self, tmp_path: Path, device: Path, body: str, usable: bool, reason: str) -> None:
-        started = time.monotonic()
-        result = probe.probe_kvm(script(tmp_path / "qemu", body), timeout=0.2 if "sleep" in body else 5, device=device)
-        assert result.usable is usable
-        assert reason in result.reason
-        assert time.monotonic() - started < 5
-
-    def test_no_device(self, tmp_path: Path) -> None:
-        result = probe.probe_kvm("/bin/false", device=tmp_path / "kvm")
-        assert not result.usable
-        assert "there is no" in result.reason
-
-    def test_no_permission_names_the_group(self, device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(probe.os, "access", lambda path, mode: False)
-        monkeypatch.setattr(probe, "_group_of", lambda path: "kvm")
-        assert "belongs to group kvm" in probe.probe_kvm("/bin/false", device=device).reason
-
-    @pytest.mark.parametrize(
-        ("mode", "group", "shut"),
-        [(0o660, "kvm", False), (0o666, "root", False), (0o660, "993", True), (0o600, "kvm", True)],
-    )
-    def test_open_to_libvirt(
-        self, device: Path, monkeypatch: pytest.MonkeyPatch, mode: int, group: str, shut: bool
-    ) -> None:
-        device.chmod(mode)
-        monkeypatch.setattr(probe, "_group_of", lambda path: group)
-        assert probe.is_shut_to_libvirt(device) is shut
-
-    def test_no_emulator(self, tmp_path: Path, device: Path) -> None:
-        assert "cannot run" in probe.probe_kvm(str(tmp_path / "absent"), device=device).reason
 
 
 def test_firmware(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ import pytest
 from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils import hostfs, probe
+from ansible_collections.keystone.virtiofs.plugins.module_utils import hostfs, kvm, probe
 from ansible_collections.keystone.virtiofs.plugins.module_utils.gateway import Gateway
-from ansible_collections.keystone.virtiofs.plugins.module_utils.probe import KvmProbe
+from ansible_collections.keystone.virtiofs.plugins.module_utils.kvm import KvmProbe
 from ansible_collections.keystone.virtiofs.tests.unit.support import TRIXIE
 
 URI = "test:///default"
@@ -34,7 +34,7 @@ def connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[libv
     monkeypatch.setattr(hostfs, "state_root", lambda _session: str(tmp_path / "keystone-virtiofs"))
     monkeypatch.setattr(probe, "find_virtiofsd", lambda _folders: TRIXIE.virtiofsd)
     monkeypatch.setattr(probe, "find_emulator", lambda: "/usr/bin/qemu-system-x86_64")
-    monkeypatch.setattr(probe, "probe_kvm", lambda _emulator: KvmProbe(False, "this is a test"))
+    monkeypatch.setattr(kvm, "probe_kvm", lambda _emulator: KvmProbe(False, "this is a test"))
     monkeypatch.setattr(Gateway, "libvirt_version", lambda _gateway: TRIXIE.libvirt)
     monkeypatch.setattr(hostfs, "exclusive", nullcontext)  # a task that runs on this host has nothing to do with it
     real_define, real_read = libvirt.virConnect.defineXMLFlags, libvirt.virDomain.XMLDesc
