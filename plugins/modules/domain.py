@@ -27,19 +27,18 @@ seealso:
 EXAMPLES = r"""
 - name: A VM that sees the host's Nix store
   keystone.virtiofs.domain:
-    name: test-vm
+    name: web
     state: running
     memory: 4096
     vcpus: 2
     disks:
-      - path: /var/lib/libvirt/images/test-vm.qcow2
+      - path: /var/lib/libvirt/images/web.qcow2
         size: 30720
     interfaces:
       - source: default
     shares:
       - tag: nix-store-share
         source: /nix/store
-    wait_for: ssh
 
 - name: Secure Boot in setup mode, a TPM, and an installer to boot from
   keystone.virtiofs.domain:
@@ -61,12 +60,31 @@ EXAMPLES = r"""
       - tag: nix-store-share
         source: /nix/store
 
-- name: Remove a VM together with its disk
+- name: Boot a kernel directly, here that of the role test_guest, and wait until the guest can be logged into
   keystone.virtiofs.domain:
     name: test-vm
+    state: running
+    memory: 768
+    vcpus: 1
+    kernel: "{{ test_guest_kernel }}"
+    initrd: "{{ test_guest_initrd }}"
+    cmdline: "{{ test_guest_cmdline }}"
+    disks:
+      - path: /var/lib/libvirt/images/test-vm.qcow2
+        backing: "{{ test_guest_image }}"
+    interfaces:
+      - source: default
+    shares:
+      - tag: nix-store-share
+        source: /nix/store
+    wait_for: ssh
+
+- name: Remove a VM together with its disk
+  keystone.virtiofs.domain:
+    name: web
     state: absent
     remove_storage:
-      - /var/lib/libvirt/images/test-vm.qcow2
+      - /var/lib/libvirt/images/web.qcow2
 """
 
 RETURN = r"""
