@@ -61,9 +61,7 @@ def plan_domain(wanted: Wanted, observed: Observed, host: Host) -> Plan:
     document = target_document(wanted, shares, observed, host)
     check_nesting(document.shares(), host, wanted["name"])
     disks = _plan_disks(wanted, observed, host, plan)
-    for disk in disks:
-        if isinstance(disk, CreateDisk) and disk_key(disk.disk) not in document.created_disks():
-            document.add_created_disk(disk_key(disk.disk))
+    _note_created(disks, document)
     # Defined first: should the run be killed in between, the definition still knows whose disk it is.
     _plan_define(document, observed, plan)
     ports = _wanted_ports(wanted, document)
@@ -78,11 +76,7 @@ def plan_domain(wanted: Wanted, observed: Observed, host: Host) -> Plan:
         plan.actions.append(SetAutostart(wanted["autostart"]))
     _plan_host_files(document, observed, restart, host, plan)
     plan.before = _domain_view(wanted, observed.persistent, observed)
-    plan.after = {**_domain_view(wanted, document, observed), "state": _state_after(wanted, observed)}
-    if wanted.get("autostart") is not None:
-        plan.after["autostart"] = wanted["autostart"]
-    if ports is not None:
-        plan.after["hotplug_ports"] = ports
+    plan.after = _domain_view_after(wanted, document, ports, observed)
     return plan
 
 
@@ -142,6 +136,12 @@ def _plan_disks(wanted: Wanted, observed: Observed, host: Host, plan: Plan) -> l
                 f"domain {wanted['name']}: disk {key} has {image.size} MiB, it is never shrunk to {disk['size']} MiB"
             )
     return actions
+
+
+def _note_created(disks: list[Action], document: DomainXml) -> None:
+    for action in disks:
+        if isinstance(action, CreateDisk) and disk_key(action.disk) not in document.created_disks():
+            document.add_created_disk(disk_key(action.disk))
 
 
 def _check_reach(plan: Plan, host: Host) -> None:
@@ -291,6 +291,15 @@ def _plan_host_files(document: DomainXml, observed: Observed, restarted: bool, h
     clean_up: list[Action] = [Unbind(target) for target in sorted(set(host.binds) - sources)]
     clean_up += [RemoveWrapper(path) for path in sorted(set(host.wrappers) - daemons)]
     plan.actions = prepare + plan.actions + clean_up
+
+
+def _domain_view_after(wanted: Wanted, document: DomainXml, ports: int | None, observed: Observed) -> dict[str, Any]:
+    view = {**_domain_view(wanted, document, observed), "state": _state_after(wanted, observed)}
+    if wanted.get("autostart") is not None:
+        view["autostart"] = wanted["autostart"]
+    if ports is not None:
+        view["hotplug_ports"] = ports
+    return view
 
 
 def _domain_view(wanted: Wanted, document: DomainXml | None, observed: Observed) -> dict[str, Any]:
