@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from lxml import etree
 
 from ansible_collections.keystone.virtiofs.tests.nix.support import HOST_MODULE, EvaluationError, World
 
@@ -25,9 +28,28 @@ def test_virtiofsd_is_on_the_path(world: World) -> None:
     assert any("virtiofsd" in package for package in world.host("environment.systemPackages"))
 
 
-def test_what_the_user_sets_wins(world: World) -> None:
-    own = "{ virtualisation.libvirtd.qemu.swtpm.enable = false; }"
-    assert world.host("virtualisation.libvirtd.qemu.swtpm.enable", "", own) is False
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("virtualisation.libvirtd.enable", "false", False),
+        ("virtualisation.libvirtd.qemu.swtpm.enable", "false", False),
+        ('environment.etc."keystone/python3".source', '"/opt/python3"', "/opt/python3"),
+    ],
+)
+def test_what_the_user_sets_wins(world: World, option: str, value: str, expected: object) -> None:
+    assert world.host(option, "", f"{{ {option} = {value}; }}") == expected
+
+
+def test_without_libvirt_it_says_what_to_do(world: World) -> None:
+    with pytest.raises(EvaluationError, match="Failed assertions") as caught:
+        world.host("system.build.toplevel", "", "{ virtualisation.libvirtd.enable = false; }")
+    message = str(caught.value)
+    assert "virtualisation.libvirtd.enable: without libvirt" in message
+    assert "keystone.virtualization.host.virtiofs.enable, or set that to false" in message
+
+
+def test_the_defaults_are_accepted(world: World) -> None:
+    assert world.host("system.build.toplevel")
 
 
 def test_what_the_user_adds_is_kept(world: World) -> None:
@@ -47,6 +69,33 @@ def test_there_is_a_place_for_the_roots_of_guests(world: World) -> None:
     assert any("/nix/var/nix/gcroots/keystone-virtiofs " in rule for rule in world.host("systemd.tmpfiles.rules"))
 
 
+NETWORK = "systemd.services.keystone-network"
+
+
+def test_the_network_is_there_when_the_host_is_up(world: World) -> None:
+    service = world.host(NETWORK)
+    assert service["wantedBy"] == ["multi-user.target"]
+    assert service["requires"] == service["after"] == ["libvirtd.socket"]
+    script = world.host(f"{NETWORK}.script", 'network = "guests"; networkPrefix = "10.20.30";')
+    definition = etree.fromstring(re.findall(r"<<'XML'\n(.*?)^XML$", script, re.DOTALL | re.MULTILINE)[0])
+    assert definition.findtext("name") == "guests"
+    addresses = definition.find("ip")
+    assert addresses is not None
+    assert addresses.get("address") == "10.20.30.1"
+    assert "virsh net-start guests" in script
+
+
+def test_the_firewall_lets_guests_ask_for_an_address(world: World) -> None:
+    interface = world.host("networking.firewall.interfaces")["virbr-keystone"]
+    assert interface == {"allowedTCPPorts": [53], "allowedUDPPorts": [53, 67]}
+    assert '<bridge name="virbr-keystone"/>' in world.host(f"{NETWORK}.script")
+
+
+def test_without_a_network_nothing_is_started(world: World) -> None:
+    assert world.host("systemd.services", "network = null;") == {}
+    assert world.host("networking.firewall.interfaces", "network = null;") == {}
+
+
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
@@ -55,9 +104,12 @@ def test_there_is_a_place_for_the_roots_of_guests(world: World) -> None:
         ("python", "null", "package"),
         ("users", '"alice"', "list of string"),
         ("users", "[ 1 ]", "string"),
+        ("network", '"my net"', "null or string matching"),
+        ("network", '"--all"', "null or string matching"),
+        ("networkPrefix", '"192.168.100.0"', "string matching"),
     ],
 )
 def test_a_value_of_another_type_is_refused(world: World, option: str, value: str, expected: str) -> None:
     name = f"keystone.virtualization.host.virtiofs.{option}"
-    with pytest.raises(EvaluationError, match=rf"{name}.* is not of type `{expected}'"):
+    with pytest.raises(EvaluationError, match=rf"{name}.* is not of type `{expected}"):
         world.config(name, HOST_MODULE, f"{{ {name} = {value}; }}")

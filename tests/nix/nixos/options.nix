@@ -45,7 +45,10 @@ in
       systemPackages = packages;
     };
     isoImage = anything;
-    networking.hostName = option types.str "nixos";
+    networking = {
+      firewall.interfaces = anything;
+      hostName = option types.str "nixos";
+    };
     nix = {
       gc.automatic = flag;
       optimise.automatic = flag;
@@ -81,6 +84,7 @@ in
     };
     virtualisation.libvirtd = {
       enable = flag;
+      package = option types.package pkgs.libvirt;
       qemu = {
         swtpm.enable = flag;
         vhostUserPackages = packages;
