@@ -208,8 +208,8 @@ paths:
       elements: str
       sample: [share]
 stale:
-  description: Paths that the guest had cached and the host has removed or replaced. C(mount -o remount) of
-    O(mount_point) clears them.
+  description: Paths that the guest had cached and the host has removed or replaced. C(mount -o remount overlay) with
+    O(mount_point) clears them; the source must be named, or the layers in fstab count as a change, which is refused.
   returned: success
   type: list
   elements: str

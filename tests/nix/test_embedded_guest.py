@@ -1,35 +1,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The embedded test guest mounts what the guest module evaluates to, as long as it has a copy of its own."""
+"""The embedded test guest's files are what the guest module evaluates to."""
 
 from __future__ import annotations
 
-from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, World, fstab
-from ansible_collections.keystone.virtiofs.tests.nix.test_stage1 import SCRIPTED
+import subprocess
+from pathlib import Path
 
-FILES = CHECKOUT / "roles/test_guest/files"
-SERVICE = FILES / "rootfs/etc/systemd/system/rw-nix-store.service"
+from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT
 
-# It comes up without the share as well.
-OF_THE_TEST_GUEST = {"nofail"}
-
-Entry = tuple[str, str, set[str]]
+FILES = CHECKOUT / "roles/test_guest/files/evaluated"
 
 
-def comparable(entries: dict[str, tuple[str, str, list[str]]]) -> dict[str, Entry]:
-    """Without what only orders the mounts."""
-    return {
-        where: (device, type_, {option for option in options if not option.startswith("x-")} - OF_THE_TEST_GUEST)
-        for where, (device, type_, options) in entries.items()
-    }
+def contents(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_it_mounts_what_the_module_says(world: World) -> None:
-    # A scripted stage 1 gets the paths as the running guest has them.
-    module = comparable(fstab(world.guest("system.build.initrdFstab", "", SCRIPTED)))
-    del module["/"]
-    assert comparable(fstab((FILES / "fstab").read_text())) == module
+def write(folder: Path, module: str) -> dict[str, str]:
+    subprocess.run([CHECKOUT / "scripts/test-guest-files", folder, module], check=True)
+    return contents(folder)
 
 
-def test_it_makes_the_directories_of_the_writable_layer(world: World) -> None:
-    overlay = world.guest('fileSystems."/nix/store".overlay')
-    assert SERVICE.read_text().endswith(f" {overlay['upperdir']} {overlay['workdir']}\n")
+def test_its_files_are_fresh(tmp_path: Path) -> None:
+    assert contents(FILES) == write(tmp_path, "{ }"), "run scripts/test-guest-files"
+
+
+def test_another_guest_has_other_files(tmp_path: Path) -> None:
+    module = '{ keystone.virtualization.guest.virtiofs.shareName = "other"; }'
+    assert contents(FILES) != write(tmp_path, module)

@@ -99,6 +99,7 @@ def test_a_guest_is_the_same(real: World, guest: tuple[str, ...]) -> None:
         services = world.guest("boot.initrd.systemd.services", *guest)
         return {
             "fstab": fstab(world.guest("system.build.initrdFstab", *guest)),
+            "running system's fstab": fstab(world.guest("environment.etc.fstab.text", *guest)),
             "services": {name: service for name, service in services.items() if name.startswith("rw-")},
             "modules": sorted(set(world.guest("boot.initrd.availableKernelModules", *guest))),
             "mount options": world.guest("boot.nixStoreMountOpts", *guest),

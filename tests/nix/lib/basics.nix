@@ -37,6 +37,7 @@ let
     optionals = condition: list: if condition then list else [ ];
     optionalString = condition: string: if condition then string else "";
     optionalAttrs = condition: set: if condition then set else { };
+    toList = value: if builtins.isList value then value else [ value ];
     drop = count: list: builtins.genList (index: builtins.elemAt list (count + index)) (builtins.length list - count);
     reverseList = builtins.foldl' (reversed: value: [ value ] ++ reversed) [ ];
     last = list: builtins.elemAt list (builtins.length list - 1);
@@ -51,6 +52,7 @@ let
       builtins.filter builtins.isString (builtins.split (lib.escapeRegex separator) string);
     # None of the separators in use means anything in a regular expression, but the dot.
     escapeRegex = builtins.replaceStrings [ "." ] [ "\\." ];
+    concatStrings = builtins.concatStringsSep "";
     concatMapStrings = function: list: builtins.concatStringsSep "" (map function list);
     concatMapStringsSep = separator: function: list: builtins.concatStringsSep separator (map function list);
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# What NixOS makes of fileSystems in stage 1: the fstab of the initrd, and services that create an overlay's
-# directories. test_stand_in.py holds it to what nixpkgs' own modules make of the same.
+# What NixOS makes of fileSystems: the fstab of stage 1, that of the running system, and services that create an
+# overlay's directories. test_stand_in.py holds it to what nixpkgs' own modules make of the same.
 {
   config,
   lib,
@@ -166,6 +166,7 @@ in
   };
 
   config = {
+    environment.etc.fstab.text = lib.concatMapStrings fstabLine (lib.attrValues config.fileSystems);
     system.build.initrdFstab = lib.concatMapStrings fstabLine inStage1;
     boot.initrd.systemd.services = lib.listToAttrs (
       map directoriesOf (lib.filter (fs: fs.overlay.upperdir != null) inStage1)
