@@ -53,9 +53,18 @@
         }
       );
 
+      apps = forEachSystem (
+        system:
+        import ./nix/apps.nix {
+          pkgs = nixpkgs.legacyPackages.${system};
+          collection = ./.;
+        }
+      );
+
       formatter = forEachSystem (system: nixpkgs.legacyPackages.${system}.nixfmt-tree);
 
-      # What scripts/setup looks for. It makes .venv itself: the shell's Python finds libvirt and lxml through PYTHONPATH.
+      # What scripts/setup looks for, and Ansible for those who want no .venv. Python finds libvirt and lxml through
+      # PYTHONPATH, in a .venv as well.
       devShells = forEachSystem (
         system:
         let
@@ -64,16 +73,19 @@
         {
           default = pkgs.mkShell {
             packages = [
+              pkgs.ansible
               pkgs.git
               pkgs.gnumake
               pkgs.libvirt
               pkgs.mmdebstrap
+              pkgs.molecule
               pkgs.nix
               pkgs.nixos-anywhere
               pkgs.openssh
               pkgs.python3
               pkgs.python3Packages.libvirt
               pkgs.python3Packages.lxml
+              pkgs.qemu-utils
               pkgs.shellcheck
             ];
           };

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -58,7 +59,7 @@ def test_the_test_vm_is_a_whole_system(world: World) -> None:
     ("outputs", "names"),
     [
         ("packages", ["installer-iso"]),
-        ("checks", ["example-guest", "example-host", "formatting"]),
+        ("checks", ["example-guest", "example-host", "formatting", "virtiofs"]),
         ("devShells", ["default"]),
     ],
 )
@@ -68,6 +69,29 @@ def test_every_system_has_them(world: World, outputs: str, names: list[str]) -> 
         values = output(world, f"builtins.mapAttrs (_: toString) flake.{outputs}.{system}")
         assert sorted(values) == names
         assert all(values.values())
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_apps_run_playbooks_of_the_collection(world: World, system: str) -> None:
+    apps = output(world, f"flake.apps.{system}")
+    assert apps.keys() == {"default", "vm", "verify", "destroy"}
+    assert apps["default"] == apps["vm"]
+    for app in apps.values():
+        assert app["type"] == "app"
+        assert app["meta"]["description"]
+        collections = re.findall(r"^export ANSIBLE_COLLECTIONS_PATH=(.*)$", app["program"], re.MULTILINE)[0]
+        program, playbook, arguments = re.findall(r"^exec (\S+) (\S+) (\S+)$", app["program"], re.MULTILINE)[0]
+        assert program.endswith("-ansible-core-python3-libvirt-python3-lxml/bin/ansible-playbook")
+        assert arguments == '"$@"'
+        folder = f"{collections}/ansible_collections/keystone/virtiofs/"
+        assert playbook.startswith(folder)
+        assert (CHECKOUT / playbook.removeprefix(folder)).is_file()
+
+
+def test_the_development_shell_has_what_the_tests_need(world: World) -> None:
+    packages = "map (package: package.name) flake.devShells.x86_64-linux.default.packages"
+    needed = {"ansible", "molecule", "nixos-anywhere", "python3-libvirt", "python3-lxml"}
+    assert needed <= set(output(world, packages))
 
 
 def test_every_system_has_a_formatter(world: World) -> None:

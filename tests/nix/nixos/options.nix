@@ -20,6 +20,13 @@ let
 in
 {
   options = {
+    # Of test nodes only.
+    virtualisation = {
+      additionalPaths = option (types.listOf types.unspecified) [ ];
+      memorySize = option types.int 1024;
+      writableStore = flag;
+    };
+
     assertions = option (types.listOf types.unspecified) [ ];
 
     boot = {
@@ -95,7 +102,7 @@ in
   config.system.build = {
     toplevel =
       if failed == [ ] then
-        pkgs.writeText "toplevel" "system"
+        pkgs.runCommand "system" { } ""
       else
         throw "\nFailed assertions:\n${lib.concatMapStrings (one: "- ${one.message}\n") failed}";
     isoImage = pkgs.writeText "iso" "image";

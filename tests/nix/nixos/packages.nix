@@ -7,17 +7,20 @@ let
     outPath = "/nix/store/00000000000000000000000000000000-${name}";
   };
   names = [
+    "ansible"
     "coreutils"
     "dosfstools"
     "git"
     "gnumake"
     "libvirt"
     "mmdebstrap"
+    "molecule"
     "nix"
     "nixfmt"
     "nixfmt-tree"
     "nixos-anywhere"
     "openssh"
+    "qemu-utils"
     "shellcheck"
     "virtiofsd"
   ];
@@ -28,6 +31,8 @@ let
     }) names
   );
   python3Packages = {
+    ansible = package "ansible-collections";
+    ansible-core = package "ansible-core";
     libvirt = package "python3-libvirt";
     lxml = package "python3-lxml";
   };
@@ -41,6 +46,10 @@ packages
   };
   mkShell = arguments: package "shell" // arguments;
   runCommand = name: _: _: package name;
+  linkFarm = name: _: package name;
+  closureInfo = { rootPaths }: builtins.seq rootPaths (package "closure-info");
+  testers.runNixOSTest = test: package "vm-test-run-${test.name}" // test;
   # Text files are their text.
   writeText = _: text: text;
+  writeShellScript = _: text: text;
 }

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The main playbooks, with all that they need on the controller: nix run .#vm -- --inventory fleet.yml
+#   collection   the folder of this project
+{ pkgs, collection }:
+
+let
+  python = pkgs.python3.withPackages (python: [
+    python.ansible
+    python.ansible-core
+    python.libvirt
+    python.lxml
+  ]);
+
+  # Ansible looks for a collection at this path only.
+  collections = pkgs.linkFarm "collections" {
+    "ansible_collections/keystone/virtiofs" = collection;
+  };
+
+  app = description: playbook: {
+    type = "app";
+    program = toString (
+      pkgs.writeShellScript playbook ''
+        export ANSIBLE_COLLECTIONS_PATH=${collections}
+        exec ${python}/bin/ansible-playbook ${collections}/ansible_collections/keystone/virtiofs/playbooks/${playbook}.yml "$@"
+      ''
+    );
+    meta.description = description;
+  };
+in
+rec {
+  default = vm;
+  vm = app "Prepare the hosts, bring the guests up, verify them" "virtiofs-vm";
+  verify = app "Verify hosts and guests" "verify";
+  destroy = app "Remove the guests and all that was made for them" "destroy";
+}

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# A NixOS host, and in it a guest that boots straight from the host's store, without any installation.
+# For machines with nixpkgs: `nix flake check`. This project's own machines have none: tests/nix evaluates this file with
+# stand-ins and never runs it.
+#   nixosSystem   makes a configuration of modules
+{ pkgs, nixosSystem }:
+
+let
+  guest =
+    (nixosSystem [
+      ../modules/guest-virtiofs.nix
+      {
+        keystone.virtualization.guest.virtiofs.enable = true;
+
+        boot.loader.grub.enable = false;
+        fileSystems."/" = {
+          device = "none";
+          fsType = "tmpfs";
+          options = [ "mode=0755" ];
+        };
+        networking.hostName = "guest";
+        system.stateVersion = "26.05";
+      }
+    ]).config.system.build.toplevel;
+
+  registration = pkgs.closureInfo { rootPaths = [ guest ]; };
+
+  # KIND stands for what the host can do: kvm or qemu.
+  domain = ''
+    <domain type="KIND">
+      <name>guest</name>
+      <memory unit="MiB">768</memory>
+      <memoryBacking>
+        <source type="memfd"/>
+        <access mode="shared"/>
+      </memoryBacking>
+      <os>
+        <type>hvm</type>
+        <kernel>${guest}/kernel</kernel>
+        <initrd>${guest}/initrd</initrd>
+        <cmdline>init=${guest}/init regInfo=${registration}/registration PARAMETERS</cmdline>
+      </os>
+      <features><acpi/></features>
+      <devices>
+        <filesystem type="mount" accessmode="passthrough">
+          <driver type="virtiofs"/>
+          <source dir="/nix/store"/>
+          <target dir="nix-store-share"/>
+          <readonly/>
+        </filesystem>
+        <interface type="network">
+          <source network="keystone-net"/>
+          <model type="virtio"/>
+        </interface>
+        <channel type="unix">
+          <target type="virtio" name="org.qemu.guest_agent.0"/>
+        </channel>
+      </devices>
+    </domain>
+  '';
+in
+{
+  name = "virtiofs";
+
+  nodes.host = {
+    imports = [ ../modules/host-virtiofs.nix ];
+
+    keystone.virtualization.host.virtiofs.enable = true;
+
+    environment.etc."guest.xml".text = domain;
+    virtualisation = {
+      additionalPaths = [
+        guest
+        registration
+      ];
+      memorySize = 2048;
+      writableStore = true;
+    };
+  };
+
+  testScript = ''
+    import base64
+    import json
+    import time
+
+    BOOT_LIMIT = 900  # seconds; a guest that is emulated inside an emulated host takes minutes
+
+
+    def agent(command, **arguments):
+        request = json.dumps({"execute": command, "arguments": arguments})
+        return json.loads(host.succeed(f"virsh qemu-agent-command guest '{request}'"))["return"]
+
+
+    def in_guest(script):
+        """What a script prints that succeeds in the guest."""
+        shell = "/run/current-system/sw/bin/sh"
+        started = agent("guest-exec", path=shell, arg=["-lc", script], **{"capture-output": True})
+        while not (status := agent("guest-exec-status", pid=started["pid"]))["exited"]:
+            time.sleep(1)
+        output = base64.b64decode(status.get("out-data", "")).decode()
+        assert status["exitcode"] == 0, f"{script}: {output} {status}"
+        return output
+
+
+    host.wait_for_unit("multi-user.target")
+    host.succeed("virsh net-list --name | grep --line-regexp keystone-net")
+    host.succeed("/etc/keystone/python3 -c 'import libvirt, lxml'")
+
+    kind = "kvm" if host.execute("test -e /dev/kvm")[0] == 0 else "qemu"
+    host.succeed(f"sed 's/KIND/{kind}/; s|PARAMETERS|'\"$(cat ${guest}/kernel-params)\"'|' /etc/guest.xml >/tmp/guest.xml")
+    host.succeed("virsh define --validate /tmp/guest.xml", "virsh start guest")
+    host.wait_until_succeeds("virsh qemu-agent-command guest '{\"execute\": \"guest-ping\"}'", timeout=BOOT_LIMIT)
+
+    with subtest("the guest runs from the host's store"):
+        mounts = in_guest("mount")
+        assert "nix-store-share on /sysroot/nix/.ro-store type virtiofs" in mounts
+        assert "overlay on /nix/store type overlay" in mounts
+        assert "tmpfs" in in_guest("df /sysroot/nix/.rw-store")
+        in_guest("touch /nix/store/.test && rm /nix/store/.test")
+
+    with subtest("its own system is valid for its Nix, and nothing was copied"):
+        in_guest("nix-store --check-validity $(nix-store --query --requisites ${guest})")
+        assert in_guest("ls /sysroot/nix/.rw-store/upper") == ""
+
+    with subtest("what the host adds is there at once"):
+        host.succeed("echo new >/tmp/new")
+        path = host.succeed("nix-store --add /tmp/new").strip()
+        assert in_guest(f"for second in 1 2 3 4 5; do cat {path} && exit; sleep 1; done; exit 1") == "new\n"
+
+    with subtest("the host's store takes no write from the guest"):
+        in_guest("! { mount -o remount,rw /sysroot/nix/.ro-store && touch /sysroot/nix/.ro-store/written; }")
+        host.fail("test -e /nix/store/written")
+  '';
+}
