@@ -296,7 +296,8 @@ in
 
         # The daemon alone opens the overlay store; everybody else, root too, goes through the daemon.
         systemd.services.nix-daemon = {
-          environment.NIX_REMOTE = overlayStore;
+          # systemd expands what follows a percent sign, and NixOS leaves these alone.
+          environment.NIX_REMOTE = lib.replaceStrings [ "%" ] [ "%%" ] overlayStore;
           unitConfig.RequiresMountsFor = [ cfg.databaseMount ];
         };
         systemd.globalEnvironment.NIX_REMOTE = "daemon";

@@ -64,7 +64,9 @@ def test_none_registers_nothing(world: World) -> None:
 
 def overlay_store(world: World, options: str = "") -> tuple[str, dict[str, list[str]]]:
     """The scheme of the store that the daemon opens, and its settings."""
-    url = urlsplit(world.guest("systemd.services.nix-daemon.environment.NIX_REMOTE", OVERLAY + options))
+    environment = world.guest("systemd.services.nix-daemon.environment.NIX_REMOTE", OVERLAY + options)
+    assert "%" not in environment.replace("%%", ""), "systemd would drop it: no specifier follows"
+    url = urlsplit(environment.replace("%%", "%"))
     return url.scheme, parse_qs(url.query, strict_parsing=True)
 
 
