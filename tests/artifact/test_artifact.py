@@ -74,6 +74,11 @@ def test_it_documents_every_module(installed: Installation) -> None:
     assert json.loads(installed.run("ansible-doc", "--json", "--list", COLLECTION)).keys() == modules
 
 
+def test_the_role_host_brings_the_nix_module(installed: Installation) -> None:
+    module = installed.root / "roles/host/files/host-virtiofs.nix"
+    assert module.read_text() == (CHECKOUT / "nix/modules/host-virtiofs.nix").read_text()
+
+
 def test_a_module_runs(installed: Installation) -> None:
     python = f"ansible_python_interpreter={sys.executable}"
     output = installed.run("ansible", "localhost", "-m", f"{COLLECTION}.host_info", "-e", python)

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# As nixos-generate-config writes it: imports = [ ] in a comment is not the list of imports.
+{ config, lib, ... }:
+
+{
+  imports =
+    [ # Include the results of the hardware scan.
+      ./hardware-configuration.nix
+    ];
+
+  networking.hostName = "nixos-host";
+  users.users.alice.isNormalUser = true;
+  system.stateVersion = "26.05";
+}
