@@ -26,6 +26,8 @@ let
       </ip>
     </network>
   '';
+
+  database = "/var/lib/keystone-virtiofs-database";
 in
 {
   options.keystone.virtualization.host.virtiofs = {
@@ -69,6 +71,16 @@ in
       default = "192.168.100";
       example = "10.20.30";
       description = "The first three bytes of the addresses in that network.";
+    };
+
+    exportDatabase = lib.mkOption {
+      type = lib.types.bool;
+      default = false;
+      example = true;
+      description = ''
+        Whether to keep a copy of the Nix database for guests with the store registration `overlay-store`, in
+        `${database}`: the source of their second share. It is made anew whenever the database changes.
+      '';
     };
   };
 
@@ -128,6 +140,48 @@ in
           allowedUDPPorts = [
             53
             67
+          ];
+        };
+      })
+
+      (lib.mkIf cfg.exportDatabase {
+        systemd.services.keystone-nix-database = {
+          description = "Copy of the Nix database for guests";
+          wantedBy = [ "multi-user.target" ];
+          before = [ "libvirtd.service" ];
+          path = [ config.nix.package ];
+          serviceConfig.Type = "oneshot";
+          unitConfig.StartLimitIntervalSec = 0; # each build starts it
+          script = ''
+            set -o pipefail
+            umask 022
+            new=${database}.new
+            trap 'rm -rf "$new"' EXIT
+            last_change() { find /nix/var/nix/db '(' -name db.sqlite -o -name db.sqlite-wal ')' -printf '%p %T@\n' | sort; }
+
+            # Who only reads the database closes it as one who writes.
+            [ "$(last_change)" != "$(cat ${database}/last-change 2>/dev/null)" ] || exit 0
+
+            # A change that comes while the copy is made starts nothing.
+            until [ "$copied" = "$(last_change)" ]; do
+              copied=$(last_change)
+              rm -rf "$new"
+              nix-store --dump-db | NIX_STATE_DIR="$new" nix-store --load-db
+            done
+
+            # Nix wants to find the directories. A guest that is reading keeps the file that it has opened.
+            mkdir -p ${database}/db
+            cp -r --no-clobber "$new/gcroots" "$new/profiles" "$new/temproots" ${database}/
+            mv "$new/db/schema" "$new/db/db.sqlite" ${database}/db/
+            echo "$copied" >${database}/last-change
+          '';
+        };
+        systemd.paths.keystone-nix-database = {
+          description = "Changes of the Nix database";
+          wantedBy = [ "multi-user.target" ];
+          pathConfig.PathModified = [
+            "/nix/var/nix/db/db.sqlite"
+            "/nix/var/nix/db/db.sqlite-wal"
           ];
         };
       })

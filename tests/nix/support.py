@@ -70,12 +70,25 @@ class World:
 STAND_IN = World("stand-in", "")
 
 
+def locked_nixpkgs(lock: Path, store: str) -> Path | None:
+    """The nixpkgs that a flake is locked to, if it is in the store already."""
+    locked = f"(builtins.fromJSON (builtins.readFile {lock})).nodes.nixpkgs.locked"
+    nix = ["nix", "--extra-experimental-features", "nix-command flakes", "--store", store]
+    command = [*nix, "eval", "--offline", "--impure", "--raw", "--expr", f"(builtins.fetchTree {locked}).outPath"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return Path(found.stdout) if found.returncode == 0 else None
+
+
 def nixpkgs_lib() -> Path | None:
-    """The folder lib of nixpkgs: that of NIXPKGS_LIB, or the one in <nixpkgs>."""
+    """The folder lib of nixpkgs: that of NIXPKGS_LIB, the one in <nixpkgs>, or in what the flake is locked to."""
     if given := os.environ.get("NIXPKGS_LIB"):
         return Path(given).resolve(strict=True)
     found = subprocess.run(["nix-instantiate", "--find-file", "nixpkgs"], capture_output=True, text=True, check=False)
-    return Path(found.stdout.strip()) / "lib" if found.returncode == 0 else None
+    if found.returncode == 0:
+        return Path(found.stdout.strip()) / "lib"
+    # Nix would make a store where there is none.
+    nixpkgs = locked_nixpkgs(CHECKOUT / "flake.lock", "auto") if Path("/nix/store").is_dir() else None
+    return nixpkgs and nixpkgs / "lib"
 
 
 def worlds() -> list[World]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, HERE, World, evaluate, fstab
+from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, HERE, World, evaluate, fstab, locked_nixpkgs
 from ansible_collections.keystone.virtiofs.tests.nix.test_guest import RO
 
 SYSTEMS = {"x86_64-linux", "aarch64-linux"}
@@ -130,3 +131,17 @@ def test_a_lock_file_that_does_not_fit_is_noticed(copy: Path) -> None:
     inputs = '{ nixpkgs.url = "github:NixOS/nixpkgs/nixos-26.05"; }'
     (copy / "flake/flake.nix").write_text(f"{{ inputs = {inputs}; outputs = _: {{ }}; }}")
     assert "requires lock file changes" in metadata(copy).stderr
+
+
+def test_the_tests_find_the_nixpkgs_of_a_lock_file(tmp_path: Path) -> None:
+    (tmp_path / "nixpkgs").mkdir()
+    lock = tmp_path / "flake.lock"
+
+    def found_for(**locked: str) -> Path | None:
+        lock.write_text(json.dumps({"nodes": {"nixpkgs": {"locked": locked}}}))
+        return locked_nixpkgs(lock, str(tmp_path / "store"))
+
+    there = found_for(type="path", path=str(tmp_path / "nixpkgs"))
+    assert there is not None
+    assert (tmp_path / f"store{there}").is_dir()
+    assert found_for(type="path", path=str(tmp_path / "gone")) is None

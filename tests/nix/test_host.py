@@ -96,6 +96,26 @@ def test_without_a_network_nothing_is_started(world: World) -> None:
     assert world.host("networking.firewall.interfaces", "network = null;") == {}
 
 
+def test_the_database_is_copied_when_it_changes(world: World) -> None:
+    # molecule/nixos_host runs it.
+    options = "exportDatabase = true; network = null;"
+    assert world.host("systemd.paths", options) == {
+        "keystone-nix-database": {
+            "description": "Changes of the Nix database",
+            "wantedBy": ["multi-user.target"],
+            "pathConfig": {"PathModified": ["/nix/var/nix/db/db.sqlite", "/nix/var/nix/db/db.sqlite-wal"]},
+        }
+    }
+    service = world.host("systemd.services", options)["keystone-nix-database"]
+    assert service["before"] == ["libvirtd.service"]
+    assert "/var/lib/keystone-virtiofs-database" in service["script"]
+
+
+def test_the_database_is_not_copied_unasked(world: World) -> None:
+    assert "keystone-nix-database" not in world.host("systemd.services")
+    assert world.host("systemd.paths") == {}
+
+
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [

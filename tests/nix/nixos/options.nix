@@ -74,6 +74,7 @@ in
     };
     systemd = {
       globalEnvironment = anything;
+      paths = anything;
       services = anything;
       targets = anything;
       tmpfiles.rules = strings;
