@@ -23,7 +23,9 @@ in
   example-guest = toplevel ./examples/guest.nix;
   example-host = toplevel ./examples/host.nix;
 
-  virtiofs = pkgs.testers.runNixOSTest (import ./tests/virtiofs.nix { inherit pkgs nixosSystem; });
+  virtiofs = pkgs.testers.runNixOSTest (
+    import ./tests/virtiofs.nix { inherit pkgs nixosSystem; }
+  );
 
   formatting = pkgs.runCommand "formatting" { nativeBuildInputs = [ pkgs.nixfmt ]; } ''
     find ${./.} ${../flake.nix} -name '*.nix' -exec nixfmt --check {} +

@@ -33,7 +33,12 @@ in
   options.keystone.virtualization.host.virtiofs = {
     enable = lib.mkEnableOption "sharing this machine's Nix store with libvirt guests over virtiofs";
 
-    package = lib.mkPackageOption pkgs "virtiofsd" { };
+    package = lib.mkPackageOption pkgs "virtiofsd" {
+      example = [
+        "pkgsStatic"
+        "virtiofsd"
+      ];
+    };
 
     users = lib.mkOption {
       type = lib.types.listOf lib.types.str;
@@ -51,6 +56,7 @@ in
         python.lxml
       ]);
       defaultText = lib.literalExpression "pkgs.python3.withPackages (python: [ python.libvirt python.lxml ])";
+      example = lib.literalExpression "pkgs.python313.withPackages (python: [ python.libvirt python.lxml ])";
       description = ''
         Python with libvirt and lxml, for Ansible: `ansible_python_interpreter: /etc/keystone/python3`.
       '';

@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, HERE, World, evaluate, fstab, locked_nixpkgs
+from ansible_collections.keystone.virtiofs.tests.nix.support import (
+    CHECKOUT,
+    HERE,
+    World,
+    evaluate,
+    fstab,
+    locked_nixpkgs,
+)
 from ansible_collections.keystone.virtiofs.tests.nix.test_guest import RO
 
 SYSTEMS = {"x86_64-linux", "aarch64-linux"}

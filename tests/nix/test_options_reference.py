@@ -11,12 +11,13 @@ def test_the_reference_is_fresh(world: World) -> None:
     assert (CHECKOUT / "docs/nix-options.md").read_text() == reference, "run scripts/nix-options"
 
 
-def test_every_option_has_a_description_and_a_default(world: World) -> None:
+def test_every_option_has_a_description_a_default_and_an_example(world: World) -> None:
     undocumented = """
       let
         inherit (builtins) attrNames concatMap filter;
-        of = role: filter (name: let option = role.virtiofs.${name}; in
-          !(option ? description && (option ? default || option ? defaultText))) (attrNames role.virtiofs);
+        isDocumented = option:
+          option ? description && option ? example && (option ? default || option ? defaultText);
+        of = role: filter (name: !isDocumented role.virtiofs.${name}) (attrNames role.virtiofs);
       in
       options: concatMap of [ options.host options.guest ]
     """

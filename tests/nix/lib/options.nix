@@ -16,12 +16,13 @@ rec {
     };
 
   mkPackageOption =
-    pkgs: name: _:
+    pkgs: name: arguments:
     mkOption {
       type = lib.types.package;
       default = pkgs.${name};
       defaultText = literalExpression "pkgs.${name}";
       description = "The ${name} package to use.";
+      example = literalExpression (lib.concatStringsSep "." ([ "pkgs" ] ++ arguments.example));
     };
 
   literalExpression = text: {
