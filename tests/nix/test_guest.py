@@ -86,6 +86,12 @@ def test_a_tag_of_36_bytes_is_accepted(world: World) -> None:
     assert world.guest("system.build.toplevel", f'shareName = "{"a" * 36}";')
 
 
+@pytest.mark.parametrize("other", ["rwStoreMount", "mountPoint"])
+def test_two_file_systems_in_one_place_leave_the_word_to_the_assertion(world: World, other: str) -> None:
+    # NixOS's own assertions look at the file systems, too, and would meet a conflict of definitions there.
+    assert list(world.guest("fileSystems", f'roStoreMount = "/a"; {other} = "/a";')) == ["/"]
+
+
 def test_an_overlay_store_may_collect_its_own_garbage(world: World) -> None:
     own = "{ nix.gc.automatic = true; }"
     assert world.guest("system.build.toplevel", 'storeRegistration = "overlay-store";', own)
