@@ -94,6 +94,12 @@ let
       "remount-hook=/etc/${remountHook}"
     ]
   }";
+
+  opensOverlayStore = {
+    # systemd expands what follows a percent sign, and NixOS leaves these alone.
+    environment.NIX_REMOTE = lib.replaceStrings [ "%" ] [ "%%" ] overlayStore;
+    unitConfig.RequiresMountsFor = [ cfg.databaseMount ];
+  };
 in
 {
   options.keystone.virtualization.guest.virtiofs = {
@@ -257,6 +263,21 @@ in
           ];
       }
 
+      # What a tmpfs held is gone after a reboot, and a database on a disk would still take it for valid.
+      (lib.mkIf (!cfg.persistentRwStore && cfg.mountPoint == ownStore) {
+        systemd.services.keystone-store-verification = {
+          description = "Removal of what is gone from the Nix database";
+          wantedBy = [ "multi-user.target" ];
+          before = [
+            "keystone-store-registration.service"
+            "nix-daemon.service"
+          ];
+          serviceConfig.Type = "oneshot";
+          path = [ config.nix.package ];
+          script = "nix-store --verify";
+        };
+      })
+
       (lib.mkIf (cfg.storeRegistration == "closure") {
         systemd.services.keystone-store-registration = {
           description = "Registration of the host's paths in the Nix database";
@@ -294,12 +315,9 @@ in
           "read-only-local-store"
         ];
 
-        # The daemon alone opens the overlay store; everybody else, root too, goes through the daemon.
-        systemd.services.nix-daemon = {
-          # systemd expands what follows a percent sign, and NixOS leaves these alone.
-          environment.NIX_REMOTE = lib.replaceStrings [ "%" ] [ "%%" ] overlayStore;
-          unitConfig.RequiresMountsFor = [ cfg.databaseMount ];
-        };
+        # The daemon, and what comes before it, open the overlay store; everybody else, root too, goes through the daemon.
+        systemd.services.nix-daemon = opensOverlayStore;
+        systemd.services.keystone-store-verification = lib.mkIf (!cfg.persistentRwStore) opensOverlayStore;
         systemd.globalEnvironment.NIX_REMOTE = "daemon";
         environment.sessionVariables.NIX_REMOTE = "daemon";
 

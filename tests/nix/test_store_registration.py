@@ -58,7 +58,7 @@ def test_by_default_nothing_is_asked_of_nix(world: World) -> None:
 
 
 def test_none_registers_nothing(world: World) -> None:
-    assert world.guest("systemd.services", 'storeRegistration = "none";') == {}
+    assert list(world.guest("systemd.services", 'storeRegistration = "none";')) == ["keystone-store-verification"]
     assert world.guest("system.build.toplevel", 'storeRegistration = "none"; mountPoint = "/mnt";')
 
 
@@ -117,3 +117,18 @@ def test_the_store_is_remounted_with_its_source_named(world: World) -> None:
 def test_a_persistent_layer_goes_with_an_overlay_store(world: World) -> None:
     options, disk = PERSISTENT
     assert world.guest("system.build.toplevel", OVERLAY + options, disk)
+
+
+def test_what_a_tmpfs_held_is_forgotten_at_boot(world: World) -> None:
+    service = world.guest("systemd.services.keystone-store-verification")
+    assert service["script"] == "nix-store --verify"
+    assert service["before"] == ["keystone-store-registration.service", "nix-daemon.service"]
+    assert "environment" not in service
+    overlay = world.guest("systemd.services.keystone-store-verification", OVERLAY)
+    assert overlay["environment"] == world.guest("systemd.services.nix-daemon.environment", OVERLAY)
+
+
+def test_what_a_disk_holds_is_not(world: World) -> None:
+    options, disk = PERSISTENT
+    for mode in ("", OVERLAY):
+        assert "keystone-store-verification" not in world.guest("systemd.services", mode + options, disk)
