@@ -208,8 +208,11 @@ paths:
       elements: str
       sample: [share]
 stale:
-  description: Paths that the guest had cached and the host has removed or replaced. C(mount -o remount overlay) with
-    O(mount_point) clears them; the source must be named, or the layers in fstab count as a change, which is refused.
+  description:
+    - Paths of which the guest remembers what is no longer so. The host has removed or replaced one that the guest had
+      read, or has added one that the guest had looked for in vain, and now lists but does not find.
+    - C(mount -o remount overlay) with O(mount_point) mends it. The source must be named, or the layers in fstab count as a
+      change, which is refused.
   returned: success
   type: list
   elements: str
@@ -342,11 +345,12 @@ def _is_whiteout(path: Path) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
-def is_stale(path: Path) -> bool:
+def is_stale(path: Path, listed: bool) -> bool:
+    """Whether the guest remembers what is no longer so: a path that is gone, or that one is missing which has come."""
     try:
         path.lstat()
     except OSError as error:
-        return error.errno == errno.ESTALE
+        return error.errno == errno.ESTALE or (listed and error.errno == errno.ENOENT)
     return False
 
 
@@ -395,7 +399,8 @@ def describe_store(params: dict[str, Any]) -> dict[str, Any]:
     layers = overlay_layers(overlay.super_options) if overlay and is_overlay else OverlayLayers()
     upper = upper_folder(layers, params["rw_store"])
     names, share_names = list_folder(store), list_folder(share_folder)
-    candidates = params["paths"] + [str(store / name) for name in (names or [])[: params["stale_sample"]]]
+    listed = [str(store / name) for name in names or []]
+    candidates = dict.fromkeys(params["paths"] + listed[: params["stale_sample"]])
     return {
         "share": describe_mount(
             share, share is not None and (share.type, share.source) == ("virtiofs", params["share_name"])
@@ -412,7 +417,7 @@ def describe_store(params: dict[str, Any]) -> dict[str, Any]:
         "share_entries": None if share_names is None else len(share_names),
         "rw_layer": describe_space(params["rw_store"], mount_at(mounts, params["rw_store"])),
         "paths": [describe_path(path, store, share_folder, upper) for path in params["paths"]],
-        "stale": [path for path in candidates if is_stale(Path(path))],
+        "stale": [path for path in candidates if is_stale(Path(path), path in listed)],
         "nix": shutil.which("nix-store") is not None,
     }
 

@@ -116,13 +116,22 @@ def test_deleted_in_the_guest(tmp_path: Path) -> None:
     assert layers_of(Path("abc"), tmp_path / "store", share, upper) == ["deleted", "share"]
 
 
-@pytest.mark.parametrize(("code", "stale"), [(errno.ESTALE, True), (errno.ENOENT, False)])
-def test_stale(monkeypatch: pytest.MonkeyPatch, code: int, stale: bool) -> None:
+@pytest.mark.parametrize(
+    ("code", "listed", "stale"),
+    [
+        (errno.ESTALE, True, True),
+        (errno.ESTALE, False, True),
+        (errno.ENOENT, True, True),
+        (errno.ENOENT, False, False),
+        (errno.EACCES, True, False),
+    ],
+)
+def test_stale(monkeypatch: pytest.MonkeyPatch, code: int, listed: bool, stale: bool) -> None:
     def lstat(_path: Path) -> os.stat_result:
         raise OSError(code, "")
 
     monkeypatch.setattr(store_info.Path, "lstat", lstat)
-    assert store_info.is_stale(Path("/nix/store/abc")) is stale
+    assert store_info.is_stale(Path("/nix/store/abc"), listed) is stale
 
 
 def test_a_machine_without_a_store(tmp_path: Path) -> None:
