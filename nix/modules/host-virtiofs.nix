@@ -28,6 +28,11 @@ let
   '';
 
   database = "/var/lib/keystone-virtiofs-database";
+
+  storeView = pkgs.writeScript "keystone-store-view" ''
+    #!${cfg.python}/bin/python3
+    ${builtins.readFile ./keystone-store-view}
+  '';
 in
 {
   options.keystone.virtualization.host.virtiofs = {
@@ -86,6 +91,16 @@ in
       description = ''
         Whether to keep a copy of the Nix database for guests with the store registration `overlay-store`, in
         `${database}`: the source of their second share. It is made anew whenever the database changes.
+      '';
+    };
+
+    leastExposure = lib.mkOption {
+      type = lib.types.bool;
+      default = false;
+      example = true;
+      description = ''
+        Whether guests may be shown the closure of some store paths instead of the whole store, as `vm_least_exposure` of
+        the Ansible role `vm` asks for: installs `keystone-store-view`, and makes the views anew at boot.
       '';
     };
   };
@@ -147,6 +162,24 @@ in
             53
             67
           ];
+        };
+      })
+
+      (lib.mkIf cfg.leastExposure {
+        # Where the roles find it on every distribution.
+        systemd.tmpfiles.rules = [ "L+ /usr/local/sbin/keystone-store-view - - - - ${storeView}" ];
+
+        systemd.services.keystone-store-views = {
+          description = "Views of the Nix store for guests";
+          wantedBy = [ "multi-user.target" ];
+          # A guest that starts with the host is to find its view.
+          before = [ "libvirtd.service" ];
+          unitConfig.ConditionDirectoryNotEmpty = "/var/lib/keystone-virtiofs-views";
+          path = [ config.nix.package ];
+          serviceConfig = {
+            Type = "oneshot";
+            ExecStart = "${storeView} restore";
+          };
         };
       })
 

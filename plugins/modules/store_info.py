@@ -211,8 +211,8 @@ stale:
   description:
     - Paths of which the guest remembers what is no longer so. The host has removed or replaced one that the guest had
       read, or has added one that the guest had looked for in vain, and now lists but does not find.
-    - C(mount -o remount overlay) with O(mount_point) mends it. The source must be named, or the layers in fstab count as a
-      change, which is refused.
+    - C(mount -o remount overlay) with O(mount_point) mends it. The source must be named, or the layers in fstab count
+      as a change, which is refused.
   returned: success
   type: list
   elements: str

@@ -75,8 +75,9 @@ def test_it_documents_every_module(installed: Installation) -> None:
 
 
 def test_the_role_host_brings_the_nix_module(installed: Installation) -> None:
-    module = installed.root / "roles/host/files/host-virtiofs.nix"
-    assert module.read_text() == (CHECKOUT / "nix/modules/host-virtiofs.nix").read_text()
+    for name in ("host-virtiofs.nix", "keystone-store-view"):
+        deployed = installed.root / "roles/host/files" / name
+        assert deployed.read_text() == (CHECKOUT / "nix/modules" / name).read_text()
 
 
 def test_a_module_runs(installed: Installation) -> None:

@@ -8,7 +8,7 @@ import re
 import pytest
 from lxml import etree
 
-from ansible_collections.keystone.virtiofs.tests.nix.support import HOST_MODULE, EvaluationError, World
+from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, HOST_MODULE, EvaluationError, World
 
 PYTHON = "python3-with-python3-libvirt-python3-lxml/bin/python3"
 
@@ -116,6 +116,21 @@ def test_the_database_is_not_copied_unasked(world: World) -> None:
     assert world.host("systemd.paths") == {}
 
 
+def test_the_store_views_are_as_on_other_distributions(world: World) -> None:
+    rules = world.host("systemd.tmpfiles.rules", "leastExposure = true;")
+    (link,) = (rule.split() for rule in rules if "store-view" in rule)
+    assert link[:2] == ["L+", "/usr/local/sbin/keystone-store-view"]
+    service = world.host("systemd.services.keystone-store-views", "leastExposure = true;")
+    assert service["serviceConfig"] == {"Type": "oneshot", "ExecStart": f"{link[-1]} restore"}
+    theirs = (CHECKOUT / "roles/host/files/keystone-store-views.service").read_text()
+    assert f"ConditionDirectoryNotEmpty={service['unitConfig']['ConditionDirectoryNotEmpty']}\n" in theirs
+
+
+def test_there_are_no_store_views_unasked(world: World) -> None:
+    assert "keystone-store-views" not in world.host("systemd.services")
+    assert not any("store-view" in rule for rule in world.host("systemd.tmpfiles.rules"))
+
+
 @pytest.mark.parametrize(
     ("option", "value", "expected"),
     [
@@ -124,6 +139,8 @@ def test_the_database_is_not_copied_unasked(world: World) -> None:
         ("python", "null", "package"),
         ("users", '"alice"', "list of string"),
         ("users", "[ 1 ]", "string"),
+        ("leastExposure", '"yes"', "boolean"),
+        ("exportDatabase", "null", "boolean"),
         ("network", '"my net"', "null or string matching"),
         ("network", '"--all"', "null or string matching"),
         ("networkPrefix", '"192.168.100.0"', "string matching"),

@@ -52,4 +52,6 @@ packages
   # Text files are their text.
   writeText = _: text: text;
   writeShellScript = _: text: text;
+  # But those that others refer to.
+  writeScript = name: text: package name // { inherit text; };
 }
