@@ -9,7 +9,8 @@ name: verify_outcome
 short_description: Judge the observations of a verification
 description:
   - Compares each check with what was observed for it. A check passes when its command ended with status 0 and its
-    pattern is found in the output.
+    pattern is found in the output. A command that finds that its check makes no sense on this machine says
+    C(not applicable), a colon and the reason.
   - Made for the role P(keystone.virtiofs.verify#role).
 author:
   - The Keystone authors
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 
 _SHORT_OUTPUT = 5
+_NOT_APPLICABLE = "not applicable: "
 
 
 def judge(
@@ -86,6 +88,8 @@ def _compare(pattern: str, observation: Mapping[str, Any]) -> tuple[str, str]:
     output = str(observation.get("stdout", "")).replace("\r", "")
     match = re.search(pattern, output, re.MULTILINE)
     status = observation.get("rc", 0)
+    if status == 0 and output.startswith(_NOT_APPLICABLE):
+        return "not_applicable", _one_line(output[len(_NOT_APPLICABLE) :])
     if match and status == 0:
         return "pass", _one_line(_whole_lines(output, match))
     said = _one_line(_said(output) or observation.get("stderr") or "no output")

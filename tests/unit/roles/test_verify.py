@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The data of the role verify: its checks are complete, told apart, and documented."""
+"""The data of the role verify: its checks cover the seed's checklist, are told apart, documented, and broken once."""
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,29 @@ import pytest
 import yaml
 
 ROLE = Path(__file__).parents[3] / "roles" / "verify"
-CHECKS: list[dict[str, Any]] = yaml.safe_load((ROLE / "vars/main.yml").read_text())["verify_checks"]
+VARS: dict[str, Any] = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+CHECKS: list[dict[str, Any]] = VARS["verify_checks"] + VARS["verify_checks_absent"]
 TASKS = "".join(file.read_text() for file in sorted((ROLE / "tasks").glob("*.yml")))
+# A box to tick, what is expected of it, and the headings of the tests that needed a person.
+LINE = re.compile(r"^(?:- \[ \] |  - (?=Expected: )|\d+\. \*\*)(.*?)(?:\*\*)?$", re.MULTILINE)
+CHECKLIST = LINE.findall(Path(__file__).with_name("seed_checklist.md").read_text())
+COVERAGE: dict[str, list[str]] = yaml.safe_load(Path(__file__).with_name("seed_checklist.yml").read_text())
+BREAKAGES = Path(__file__).parents[3] / "molecule/default/tasks"
+
+
+def test_the_checklist_is_whole() -> None:
+    """Five tests, 29 boxes and 5 expectations: counted in the original."""
+    assert len(CHECKLIST) == 5 + 29 + 5
+
+
+@pytest.mark.parametrize("line", CHECKLIST)
+def test_a_line_of_the_checklist_has_its_checks(line: str) -> None:
+    assert COVERAGE.get(line)
+
+
+def test_what_covers_the_checklist_are_checks() -> None:
+    assert COVERAGE.keys() == set(CHECKLIST)
+    assert {check for checks in COVERAGE.values() for check in checks} <= {check["id"] for check in CHECKS}
 
 
 def test_ids_are_unique() -> None:
@@ -34,6 +56,10 @@ class TestCheck:
 
     def test_pattern_is_a_regular_expression(self, check: dict[str, Any]) -> None:
         re.compile(re.sub(r"\{\{.*?\}\}", "x", check["pattern"]))
+
+    def test_is_seen_to_fail_in_a_scenario(self, check: dict[str, Any]) -> None:
+        listed = [re.findall(r"failing: \[(.*)\]", file.read_text()) for file in BREAKAGES.glob("*.yml")]
+        assert check["id"] in ", ".join(itertools.chain(*listed)).split(", ")
 
     def test_is_in_the_readme(self, check: dict[str, Any]) -> None:
         assert f"| `{check['id']}` | {check['where']} |" in (ROLE / "README.md").read_text()

@@ -29,6 +29,8 @@ MOUNTED = "proc on /proc type proc (rw)\r\nnix-store-share on /ro type virtiofs 
         pytest.param({"rc": 1, "stdout": MOUNTED}, "fail", "(exit status 1)", id="match-but-status"),
         pytest.param({"rc": 127, "stdout": "", "stderr": "mount: not found"}, "fail", "mount: not found", id="stderr"),
         pytest.param({"rc": 0, "stdout": ""}, "fail", "no output", id="silent"),
+        pytest.param({"rc": 0, "stdout": "not applicable: none\r\n"}, "not_applicable", "none", id="not-applicable"),
+        pytest.param({"rc": 1, "stdout": "not applicable: no Nix"}, "fail", "no Nix", id="not-applicable-but-status"),
         pytest.param(
             {"unreachable": True, "msg": "timed out"}, "fail", "cannot be reached: timed out", id="unreachable"
         ),
