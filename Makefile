@@ -27,8 +27,8 @@ clean: destroy ## Remove the VM, the test lab and all caches
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 ##@ Tests
-.PHONY: test check ruff mypy yamllint ansible-lint shellcheck unit sanity nix molecule
-test: check sanity nix molecule ## Everything
+.PHONY: test check ruff mypy yamllint ansible-lint shellcheck unit sanity nix docs molecule bench walkthrough pictures
+test: check docs sanity nix molecule ## Everything
 check: ruff mypy yamllint ansible-lint shellcheck unit ## The fast part
 
 ruff: setup-test
@@ -55,8 +55,20 @@ sanity: setup-test
 nix: setup-test
 	pytest tests/nix
 
+docs: setup-test ## Build the documentation site
+	scripts/docs
+
 molecule: setup-test
 	tests/run-molecule
+
+bench: setup-test ## Measure what the automation costs
+	tests/bench/automation | tee docs/automation-cost.md
+
+walkthrough: setup-run ## Record the README's walkthrough anew, with the VM test-vm of this machine
+	scripts/walkthrough
+
+pictures: setup-test
+	scripts/pictures
 
 ##@ The VM, as the original Makefile had it (VM=test-vm)
 .PHONY: vm-create vm-start vm-stop vm-destroy vm-reset vm-ssh vm-console vm-display vm-status
