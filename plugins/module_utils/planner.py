@@ -8,7 +8,7 @@ is not executed, so its prediction cannot differ from what a run does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .checks import check_features, check_nesting, check_new_disk
@@ -76,7 +76,9 @@ def plan_domain(wanted: Wanted, observed: Observed, host: Host) -> Plan:
         plan.actions.append(SetAutostart(wanted["autostart"]))
     _plan_host_files(document, observed, restart, host, plan)
     plan.before = _domain_view(wanted, observed.persistent, observed)
-    plan.after = _domain_view_after(wanted, document, ports, observed)
+    is_redefined = any(isinstance(action, Define) for action in plan.actions)
+    view = _domain_view(wanted, document, observed) if is_redefined else plan.before
+    plan.after = _domain_view_after(view, wanted, ports, observed)
     return plan
 
 
@@ -293,8 +295,10 @@ def _plan_host_files(document: DomainXml, observed: Observed, restarted: bool, h
     plan.actions = prepare + plan.actions + clean_up
 
 
-def _domain_view_after(wanted: Wanted, document: DomainXml, ports: int | None, observed: Observed) -> dict[str, Any]:
-    view = {**_domain_view(wanted, document, observed), "state": _state_after(wanted, observed)}
+def _domain_view_after(
+    defined: Mapping[str, Any], wanted: Wanted, ports: int | None, observed: Observed
+) -> dict[str, Any]:
+    view = {**defined, "state": _state_after(wanted, observed)}
     if wanted.get("autostart") is not None:
         view["autostart"] = wanted["autostart"]
     if ports is not None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import traceback
+from functools import cache
 from typing import Any
 
 try:
@@ -20,6 +21,7 @@ Element = Any
 """lxml's element; lxml is imported when it is there, so its types cannot be named at run time."""
 
 
+@cache  # places are the schema's: few, and each is read thousands of times
 def _split(place: str) -> tuple[str, str | None]:
     path, _at, attribute = place.partition("@")
     return path.rstrip("/"), attribute or None
