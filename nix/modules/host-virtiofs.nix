@@ -119,7 +119,10 @@ in
 
         users.groups.libvirtd.members = cfg.users;
 
-        environment.systemPackages = [ cfg.package ];
+        environment.systemPackages = [
+          cfg.package
+          pkgs.erofs-utils # store images
+        ];
         environment.etc."keystone/python3".source = lib.mkDefault "${cfg.python}/bin/python3";
 
         # Holds a directory per guest, with links to the paths that the guest needs.

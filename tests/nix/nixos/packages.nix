@@ -10,6 +10,7 @@ let
     "ansible"
     "coreutils"
     "dosfstools"
+    "erofs-utils"
     "git"
     "gnumake"
     "libvirt"
