@@ -12,6 +12,9 @@ let
   # Without the characters that fstab and overlayfs read as separators or escapes.
   absolutePath = lib.types.strMatching "(/[A-Za-z0-9._@+-]+)+";
 
+  # What roles/vm/files/store-image gives every image.
+  storeImageUuid = "6b657973-746f-6e65-7374-6f7265696d67";
+
   # QEMU's limit for the tag of a virtiofs device.
   longestShareName = 36;
 
@@ -42,6 +45,7 @@ let
     "${prefix}.rwStoreMount" = cfg.rwStoreMount;
   }
   // lib.optionalAttrs isOverlayStore { "${prefix}.databaseMount" = cfg.databaseMount; }
+  // lib.optionalAttrs cfg.storeImage { "${prefix}.storeImageMount" = cfg.storeImageMount; }
   // lib.optionalAttrs (cfg.mountPoint != ownStore) { "the guest's own store" = ownStore; };
 
   liesIn = inner: outer: lib.hasPrefix "${places.${outer}}/" "${places.${inner}}/";
@@ -196,6 +200,24 @@ in
       example = "/nix/.ro-database";
       description = "Where that copy is mounted, read-only.";
     };
+
+    storeImage = lib.mkOption {
+      type = lib.types.bool;
+      default = false;
+      example = true;
+      description = ''
+        Whether the domain has a disk with an image of store paths, as `vm_store_image` of the role `vm` makes it. Its paths
+        are read as fast as from a local disk, all others through the share. The image is required: a domain without it does
+        not boot.
+      '';
+    };
+
+    storeImageMount = lib.mkOption {
+      type = absolutePath;
+      default = "/sysroot/nix/.store-image";
+      example = "/nix/.store-image";
+      description = "Where the image is mounted, read-only.";
+    };
   };
 
   config = lib.mkIf cfg.enable (
@@ -222,8 +244,9 @@ in
               # The own store first: a system that is installed in the guest boots whatever the host has.
               lowerdir = [
                 ownStore
-                cfg.roStoreMount
-              ];
+              ]
+              ++ lib.optional cfg.storeImage cfg.storeImageMount
+              ++ [ cfg.roStoreMount ];
               upperdir = "${cfg.rwStoreMount}/upper";
               workdir = "${cfg.rwStoreMount}/work";
             };
@@ -295,6 +318,23 @@ in
             done
           '';
         };
+      })
+
+      (lib.mkIf cfg.storeImage {
+        fileSystems = lib.mkIf areDistinct {
+          ${cfg.storeImageMount} = {
+            device = "/dev/disk/by-uuid/${storeImageUuid}";
+            fsType = "erofs";
+            options = [ "ro" ];
+            noCheck = true; # nothing ever writes to it
+            neededForBoot = true;
+          };
+        };
+
+        boot.initrd.availableKernelModules = [
+          "erofs"
+          "virtio_blk"
+        ];
       })
 
       (lib.mkIf isOverlayStore {
