@@ -10,12 +10,15 @@ VIRSH := $(AS_ROOT) virsh --connect qemu:///system
 .NOTPARALLEL:
 
 ##@ The main job
-.PHONY: vm verify destroy clean
+.PHONY: vm verify benchmark destroy clean
 vm: setup-run ## Prepare this host, start the VM with its share, verify it, show how to connect
 	ansible-playbook playbooks/virtiofs-vm.yml $(ARGS)
 
 verify: setup-run ## Check host and guest again
 	ansible-playbook playbooks/verify.yml $(ARGS)
+
+benchmark: setup-run ## Measure how fast this host's store is in a guest, in every way there is
+	ansible-playbook playbooks/benchmark.yml $(ARGS)
 
 destroy: setup-run ## Remove the VM and all that was made for it
 	ansible-playbook playbooks/destroy.yml $(ARGS)

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Built by /bin/sh alone: no nixpkgs, no network.
+let
+  build =
+    name: script:
+    derivation {
+      inherit name;
+      system = builtins.currentSystem;
+      builder = "/bin/sh";
+      args = [
+        "-euc"
+        script
+      ];
+      PATH = "/usr/bin:/bin";
+    };
+in
+{
+  # Another content, also in the names of its files, with every build: as an input-addressed path that is not reproducible.
+  changing = build "changing" ''
+    build=$(date +%s%N)
+    mkdir -p $out/part
+    echo $build > $out/build
+    echo $build > $out/part/small
+    yes $build | head -n 100000 > $out/part/large
+    echo $build > $out/part/name-$build
+  '';
+  new = build "new" "echo new > $out";
+}

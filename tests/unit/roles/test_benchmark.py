@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role benchmark: its tables agree with each other, and its report says what was measured."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.keystone.virtiofs.plugins.module_utils import schema
+
+ROLE = Path(__file__).parents[3] / "roles/benchmark"
+VARS: dict[str, Any] = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+WORKLOADS = [workload["id"] for workload in VARS["_benchmark_workloads"]]
+
+
+def test_the_guest_knows_the_workloads_that_are_asked_of_it() -> None:
+    program = ast.parse((ROLE / "files/measure").read_text())
+    functions = {node.name for node in program.body if isinstance(node, ast.FunctionDef)}
+    assert set(WORKLOADS) <= functions
+
+
+def test_the_role_says_which_workloads_there_are() -> None:
+    spec = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    assert spec["benchmark_workloads"]["choices"] == WORKLOADS
+    assert set(VARS["_benchmark_few"]) < set(WORKLOADS)
+
+
+@pytest.mark.parametrize("row", VARS["_benchmark_rows"], ids=lambda row: row["id"])
+def test_a_row_says_how_it_is_mounted(row: dict[str, Any]) -> None:
+    known = {"id", "title", "type", "source", "options", "share", "flags", "needs", "few"}
+    assert {"id", "title"} < row.keys() <= known
+    assert sum(way in row for way in ("type", "share", "flags")) == 1
+    assert row.get("share", {}).keys() <= {field.option for field in schema.SHARE}
+
+
+def sample(row: str, workload: str, cache: str, *seconds: float) -> dict[str, Any]:
+    return {"row": row, "workload": workload, "cache": cache, "seconds": list(seconds)}
+
+
+def results(share: float = 2.0) -> dict[str, Any]:
+    """A run in which the image takes 1.2 times, the share as given, and 9p ten times as long as the local image."""
+    rows = {"ext4": 1.0, "image": 1.2, "share": share, "9p": 10.0, "cache-none": 2.0}
+    return {
+        "when": "2026-11-22T12:00:00",
+        "host": "alpha",
+        "machine": {"kernel": "6.12"},
+        "data": {"rounds": 3},
+        "rows": [{"id": row, "title": f"the {row}"} for row in rows],
+        "skipped": [{"id": "incus", "title": "flags of Incus", "reason": "needs virtiofsd >= 1.13.0"}],
+        "workloads": [{"id": "small", "title": "small files"}],
+        "samples": [
+            sample(row, "small", cache, seconds, seconds * 1.1, seconds * 0.9)
+            for row, seconds in rows.items()
+            for cache in ("cold", "warm")
+        ],
+        "transfers": [
+            {"way": "share", "first": 0.005, "all": 1.0, "stored": 0},
+            {"way": "copy", "first": 10.0, "all": 10.5, "stored": 50 * 2**20},
+            {"way": "build", "copied": 4.0, "built": 1.0},
+        ],
+    }
+
+
+def report(folder: Path, run: dict[str, Any], earlier: dict[str, Any] | None = None) -> tuple[str, str]:
+    """What is printed, and the page."""
+    (folder / "results.json").write_text(json.dumps(run))
+    compare: list[str | Path] = []
+    if earlier:
+        (folder / "earlier.json").write_text(json.dumps(earlier))
+        compare = ["--compare", folder / "earlier.json"]
+    command = [sys.executable, ROLE / "files/report", folder / "results.json", *compare]
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return printed, (folder / "report.md").read_text()
+
+
+def test_it_has_medians_with_their_spread_ratios_and_what_is_missing(tmp_path: Path) -> None:
+    _printed, page = report(tmp_path, results())
+    assert "| the image | 1.2 s (1.08 s to 1.32 s) **1.20** |" in page
+    assert "| flags of Incus | needs virtiofsd >= 1.13.0 |" in page
+    assert "| kernel | 6.12 |" in page
+
+
+def test_it_has_plots(tmp_path: Path) -> None:
+    report(tmp_path, results())
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "plot.svg").read_text()
+
+
+def test_goals_that_are_met(tmp_path: Path) -> None:
+    printed, _page = report(tmp_path, results())
+    assert "NOT MET" not in printed
+    assert printed.count("met  ") == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "goal"),
+    [
+        ({"samples": [("image", 1.6)]}, "warm at most 1.5 times the the ext4: at worst 1.60 (small files, warm)"),
+        ({"samples": [("9p", 2.0)]}, "takes at least 2 times as long: at least 1.67"),
+        ({"samples": [("cache-none", 1.0)]}, "better by more than 5 %: the cache-none: 100 %"),
+        ({"transfers": [(0, "first", 6.0)]}, "within 5 s: after 6 s"),
+        ({"transfers": [(0, "first", 0.02)]}, "at least 1000 times faster than nix copy: 500 times"),
+        ({"transfers": [(0, "stored", 4096)]}, "stored in the guest: 4096 bytes"),
+        ({"transfers": [(0, "all", 9.0)]}, "at least 1.5 times faster than copy and read: 1.17 times"),
+    ],
+)
+def test_a_goal_that_is_not_met(tmp_path: Path, change: dict[str, Any], goal: str) -> None:
+    run = results()
+    for row, seconds in change.get("samples", []):
+        for taken in run["samples"]:
+            if taken["row"] == row:
+                taken["seconds"] = [seconds]
+    for number, field, value in change.get("transfers", []):
+        run["transfers"][number][field] = value
+    printed, page = report(tmp_path, run)
+    assert goal in next(line for line in printed.splitlines() if line.startswith("NOT MET") and goal in line)
+    assert "| not met |" in page
+
+
+def test_it_compares_with_an_earlier_run(tmp_path: Path) -> None:
+    _printed, page = report(tmp_path, results(share=3.0), earlier=results(share=2.0))
+    assert "| the share: small files, warm | 2.00 | 3.00 | +50 % |" in page
+    assert "| the image: small files, warm | 1.20 | 1.20 | +0 % |" in page
