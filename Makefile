@@ -74,7 +74,8 @@ pictures: setup-test
 	scripts/pictures
 
 ##@ The VM, as the original Makefile had it (VM=test-vm)
-.PHONY: vm-create vm-start vm-stop vm-destroy vm-reset vm-ssh vm-console vm-display vm-status
+.PHONY: vm-create vm-start vm-stop vm-destroy vm-reset vm-ssh vm-console vm-display vm-status vm-post-install
+.PHONY: vm-reset-secureboot build-iso-ssh
 vm-create: vm ## Create and start it
 
 vm-start: ## Start it
@@ -100,6 +101,15 @@ vm-display: ## Open its screen
 vm-status: ## Show its state
 	$(VIRSH) dominfo $(VM)
 
+vm-post-install: setup-run ## Snapshot its disks, eject the installer, restart it
+	ansible-playbook playbooks/post-install.yml $(ARGS)
+
+vm-reset-secureboot: setup-run ## Put its UEFI variables back to setup mode
+	ansible-playbook playbooks/reset-secure-boot.yml $(ARGS)
+
+build-iso-ssh: setup-run ## Build NixOS's installer with your ssh keys
+	ansible-playbook playbooks/installer-iso.yml $(ARGS)
+
 ##@ Setting up
 .PHONY: setup setup-run setup-test help
 setup: setup-test ## Install what is missing for all targets
@@ -108,5 +118,5 @@ setup-run setup-test: setup-%:
 	@scripts/setup $*
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' \
+	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' \
 		$(firstword $(MAKEFILE_LIST))

@@ -14,7 +14,7 @@ from typing import Any
 from . import checks, hostfs, planner
 from .errors import InvalidInput, WaitTimeout
 from .executor import Executor
-from .facts import describe
+from .facts import SSH_HOST_KEY, describe
 from .gateway import Gateway
 from .plan import Observed, Plan
 from .preflight import Preflight
@@ -74,11 +74,19 @@ class Controller:
             self._execute(plan)
         return self._result(plan)
 
-    def describe_domains(self, names: Iterable[str] | None) -> dict[str, Any]:
+    def describe_domains(self, names: Iterable[str] | None, host_keys: bool = False) -> dict[str, Any]:
         """Facts of the named domains, or of all; a domain that does not exist is left out."""
         observed = self._gateway.observe_all()
         chosen = observed if names is None else {name: observed[name] for name in names if name in observed}
-        return {name: describe(self._gateway, domain) for name, domain in chosen.items()}
+        facts = {name: describe(self._gateway, domain) for name, domain in chosen.items()}
+        if host_keys:
+            facts = {name: {**of, "ssh_host_key": self._ssh_host_key(name)} for name, of in facts.items()}
+        return facts
+
+    def _ssh_host_key(self, name: str) -> str | None:
+        """Type and key, without the comment."""
+        line = self._gateway.guest_file(name, SSH_HOST_KEY)
+        return " ".join(line.split()[:2]) if line else None
 
     def _apply(self, wanted: list[Options], purge: bool) -> dict[str, dict[str, Any]]:
         for options in wanted:

@@ -11,6 +11,7 @@ from .gateway import Gateway
 from .plan import Observed, given
 
 SSH_PORT = 22
+SSH_HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 
 
 def describe(gateway: Gateway, observed: Observed) -> dict[str, Any]:

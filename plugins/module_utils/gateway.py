@@ -6,6 +6,8 @@ Every libvirt error becomes a GatewayError that carries libvirt's code and messa
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -197,13 +199,27 @@ class Gateway:
 
     def agent_answers(self, name: str) -> bool:
         """The guest agent answers a ping; False also while it is not up."""
+        return self._ask_agent(name, "guest-ping") is not None
+
+    def guest_file(self, name: str, path: str) -> str | None:
+        """A short text file of the guest's, read by the guest agent; None when that is not possible."""
+        handle = self._ask_agent(name, "guest-file-open", path=path)
+        if handle is None:
+            return None
+        content = self._ask_agent(name, "guest-file-read", handle=handle)
+        self._ask_agent(name, "guest-file-close", handle=handle)
+        return None if content is None else base64.b64decode(content["buf-b64"]).decode()
+
+    def _ask_agent(self, name: str, command: str, **arguments: Any) -> Any:
+        """The guest agent's answer to a command; None when there is none."""
         import libvirt_qemu  # only this call needs it
 
         domain = self._find(name)
+        question = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
         try:
-            return domain is not None and bool(libvirt_qemu.qemuAgentCommand(domain, '{"execute": "guest-ping"}', 2, 0))
+            return domain and json.loads(libvirt_qemu.qemuAgentCommand(domain, question, 10, 0))["return"]
         except libvirt.libvirtError:
-            return False
+            return None
 
     # Changing.
 

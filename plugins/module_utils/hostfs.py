@@ -327,7 +327,8 @@ def ssh_answers(address: str, port: int) -> bool:
     """An ssh server greets on the port."""
     try:
         with socket.create_connection((address, port), timeout=2) as connection:
-            connection.settimeout(2)
+            # A guest that has other work greets late, and a new connection would only be more of it.
+            connection.settimeout(15)
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False

@@ -349,7 +349,10 @@ OF_DOMAINS = (
     Field("purge", type="bool", default=False),
 )
 
-OF_DOMAIN_INFO = (Field("names", type="list", elements="str"),)
+OF_DOMAIN_INFO = (
+    Field("names", type="list", elements="str"),
+    Field("host_keys", type="bool", default=False),
+)
 
 
 def problems(fields: Iterable[Field], values: Mapping[str, Any], within: str = "") -> list[str]:

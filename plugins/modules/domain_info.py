@@ -21,6 +21,12 @@ options:
       - The domains to tell of; all when not given. One that does not exist is left out.
     type: list
     elements: str
+  host_keys:
+    description:
+      - Also ask the guest agents for the guests' ssh host keys (ed25519), as C(ssh_host_key); it is null where there is
+        no answer. Nobody on the network can put in another.
+    type: bool
+    default: false
 seealso:
   - module: keystone.virtiofs.domain
   - module: keystone.virtiofs.host_info
@@ -70,9 +76,10 @@ def main() -> None:
         argument_spec=schema.argument_spec((*schema.OF_DOMAIN_INFO, schema.URI)),
         supports_check_mode=True,
     )
+    names, host_keys = module.params["names"], module.params["host_keys"]
     task.run(
         module,
-        lambda controller: {"changed": False, "domains": controller.describe_domains(module.params["names"])},
+        lambda controller: {"changed": False, "domains": controller.describe_domains(names, host_keys)},
     )
 
 

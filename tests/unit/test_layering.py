@@ -17,14 +17,14 @@ MODULE_UTILS = "ansible_collections.keystone.virtiofs.plugins.module_utils"
 PURE = {
     *("errors", "features", "findings", "schema", "state_paths"),
     *("domain_xml", "xml_codecs", "xml_network", "xml_places", "xml_share"),
-    *("checks", "plan", "planner", "target"),
+    *("checks", "deployment", "plan", "planner", "target"),
 }
 OUTSIDE_WORLD = {
     *("ansible", "libvirt", "libvirt_qemu"),
     *("datetime", "glob", "io", "os", "pathlib", "random", "secrets", "shutil", "socket"),
     *("subprocess", "sys", "tempfile", "time", "urllib.request", "uuid"),
     *(f"{MODULE_UTILS}.{name}" for name in ("controller", "executor", "gateway", "preflight")),
-    *(f"{MODULE_UTILS}.{name}" for name in ("hostfs", "kvm", "probe", "waiting")),
+    *(f"{MODULE_UTILS}.{name}" for name in ("hostfs", "kvm", "nixos_anywhere", "probe", "ssh", "switching", "waiting")),
 }
 LIBVIRT = {"libvirt", "libvirt_qemu", "libvirt_lxc"}
 GATEWAY = {f"{MODULE_UTILS}.gateway"}

@@ -14,6 +14,12 @@ CHECKOUT = Path(__file__).parents[2]
 SHIPPED = ("meta", "playbooks", "plugins", "roles")
 CODE = {".cfg", ".nix", ".py", ".sh", ".toml", ".yaml", ".yml"}
 
+MODULES = sorted(path.stem for path in CHECKOUT.glob("plugins/modules/*.py"))
+RUN_IN_A_GUEST = ["store_info"]  # which has no libvirt and no uri
+REACH_A_GUEST = [
+    name for name in MODULES if "ssh.ARGUMENT_SPEC" in (CHECKOUT / f"plugins/modules/{name}.py").read_text()
+]
+
 
 def tracked(*paths: str) -> list[Path]:
     command = ["git", "ls-files", "-z", "--", *paths]
@@ -26,9 +32,13 @@ def read_yaml(path: str) -> Any:
 
 
 def test_the_action_group_has_all_modules_that_talk_to_libvirt() -> None:
-    # store_info runs in a guest, which has no libvirt and no uri.
-    modules = sorted(path.stem for path in CHECKOUT.glob("plugins/modules/*.py") if path.stem != "store_info")
-    assert read_yaml("meta/runtime.yml")["action_groups"]["all"] == modules
+    assert read_yaml("meta/runtime.yml")["action_groups"]["all"] == [
+        name for name in MODULES if name not in {*RUN_IN_A_GUEST, *REACH_A_GUEST}
+    ]
+
+
+def test_the_action_group_has_all_modules_that_reach_a_guest() -> None:
+    assert read_yaml("meta/runtime.yml")["action_groups"]["guest"] == REACH_A_GUEST
 
 
 def test_dependencies_are_the_collections_in_use() -> None:
