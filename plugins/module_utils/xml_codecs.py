@@ -152,7 +152,9 @@ def _read_serial_log(root: Element, place: str) -> str | None:
 def _write_serial_log(root: Element, place: str, value: str) -> None:
     # The <console> that mirrors the first serial port carries the same log in libvirt's own output.
     drop(root, "devices/console/log")
-    log = ensure(root, f"{place}/log")
+    port = ensure(root, place)
+    port.set("type", port.get("type", "pty"))  # a user's own XML may have no port
+    log = ensure(port, "log")
     log.set("file", value)
     log.set("append", "off")
 

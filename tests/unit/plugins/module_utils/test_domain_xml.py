@@ -234,6 +234,12 @@ def test_topology_and_cells_stay_when_the_cpu_model_changes() -> None:
     assert [element.tag for element in document.root.find("cpu")] == ["topology", "numa", "model"]
 
 
+def test_a_log_gets_a_serial_port_that_libvirt_takes() -> None:
+    document = DomainXml("<domain/>")  # a user's own XML, without one
+    write_field(field_of("DOMAIN", "serial_log"), document.root, "/var/log/vm.log")
+    assert document.root.find("devices/serial").get("type") == "pty"
+
+
 def test_there_are_names_for_more_than_26_disks() -> None:
     document = DomainXml.skeleton("vm", "x86_64")
     for number in range(30):
