@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Timer
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import HostError, WaitTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from .ssh import Target
 
@@ -30,6 +31,7 @@ def arguments(target: Target, options: dict[str, Any]) -> list[str]:
         *(["--env-password"] if options.get("password") else []),
         *_pair("--phases", ",".join(options.get("phases") or ())),
         *_pair("--kexec", options.get("kexec")),
+        *_pair("--post-kexec-ssh-port", options.get("post_kexec_port")),
         *_pair("--build-on", options.get("build_on")),
         *_hardware(options.get("hardware_config")),
         *_pair("--extra-files", options.get("extra_files")),
@@ -39,8 +41,8 @@ def arguments(target: Target, options: dict[str, Any]) -> list[str]:
     ]
 
 
-def _pair(name: str, value: str | None) -> list[str]:
-    return [name, value] if value else []
+def _pair(name: str, value: str | int | None) -> list[str]:
+    return [name, str(value)] if value else []
 
 
 def _system(options: dict[str, Any]) -> list[str]:
@@ -68,7 +70,10 @@ def run(command: Sequence[str], log: Path, limit: float, password: str | None = 
     environment = {**os.environ, **({"SSHPASS": password} if password else {})}
     secrets = [password] if password else []
     lines: list[str] = []
-    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", buffering=1) as record:
+    with (
+        _only_one(log),
+        os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", buffering=1) as record,
+    ):
         process = subprocess.Popen(
             command,
             env=environment,
@@ -96,6 +101,19 @@ def run(command: Sequence[str], log: Path, limit: float, password: str | None = 
     if status:
         raise HostError(f"nixos-anywhere failed (exit status {status}); the end of {log}:\n{said}")
     return lines
+
+
+@contextmanager
+def _only_one(log: Path) -> Iterator[None]:
+    """One outlives an Ansible that is killed, and two would partition the same disks."""
+    with Path(f"{log}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise HostError(
+                f"another installation that writes to {log} is still running", fix="Wait for it, or end it."
+            ) from error
+        yield
 
 
 def _end(process: subprocess.Popen[str], is_late: Event) -> None:

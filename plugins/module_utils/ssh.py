@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import HostError
@@ -20,7 +21,9 @@ ARGUMENT_SPEC: dict[str, Any] = {
 }
 
 # ssh's own status when it did not get as far as the command.
-NOT_CONNECTED = 255
+_NOT_CONNECTED = (255,)
+# And sshpass's, for a wrong password, and for a host key that is unknown or has changed.
+_NOT_CONNECTED_BY_PASSWORD = (255, 5, 6, 7)
 _LIMIT = 90.0
 
 
@@ -38,12 +41,13 @@ class Target:
     user: str = "root"
     ssh_key: str | None = None
     known_hosts: str | None = None
+    password: str | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, params: dict[str, Any]) -> Target:
         """The target of a module's options."""
         values = {option: params[option] for option in ARGUMENT_SPEC}
-        return cls(**{**values, "address": values["address"] or values["name"]})
+        return cls(**{**values, "address": values["address"] or values["name"], "password": params.get("password")})
 
     @property
     def described(self) -> str:
@@ -52,11 +56,12 @@ class Target:
     def options(self) -> list[str]:
         """ssh's options; nix takes them, too."""
         options = {
-            "BatchMode": "yes",
+            "BatchMode": "no" if self.password else "yes",
             "ConnectTimeout": "30",  # impatience is more work for a busy guest, and sshd locks out who comes too often
             "ControlPath": "none",  # a new connection shows that the machine takes new ones
             "HostKeyAlias": self.name,
             "LogLevel": "ERROR",
+            "NumberOfPasswordPrompts": "1",
             "ServerAliveCountMax": "3",
             "ServerAliveInterval": "5",
             "StrictHostKeyChecking": "yes",
@@ -68,10 +73,11 @@ class Target:
         return [*arguments, *identity, "-p", str(self.port)]
 
     def command(self, script: str, *arguments: str) -> list[str]:
-        """ssh's command line that runs a script of sh with arguments, as root."""
+        """ssh's command line that runs a script of sh with arguments, as root; a password is in the environment."""
         remote = ["sh", "-c", script, "sh", *arguments]
         as_root = [] if self.user == "root" else ["sudo", "-n"]
-        return ["ssh", *self.options(), "-l", self.user, self.address, shlex.join([*as_root, *remote])]
+        program = ["sshpass", "-e", "ssh"] if self.password else ["ssh"]
+        return [*program, *self.options(), "-l", self.user, self.address, shlex.join([*as_root, *remote])]
 
 
 class Connection:
@@ -85,11 +91,23 @@ class Connection:
     ) -> subprocess.CompletedProcess[str]:
         """The finished command, whatever its status; raises Unreachable when it did not come to that."""
         command = self.target.command(script, *arguments)
+        environment = {**os.environ, **({"SSHPASS": self.target.password} if self.target.password else {})}
         try:
-            result = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=limit, check=False)
+            result = subprocess.run(
+                command,
+                env=environment,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=limit,
+                check=False,
+            )
         except subprocess.TimeoutExpired as error:
             raise Unreachable(f"{self.target.described} did not answer within {limit:.0f} s", fix=_FIX) from error
-        if result.returncode == NOT_CONNECTED:
+        except FileNotFoundError as error:
+            raise HostError(f"{command[0]} is not there", fix=f"Install {command[0]} on the host.") from error
+        if result.returncode in (_NOT_CONNECTED_BY_PASSWORD if self.target.password else _NOT_CONNECTED):
             raise refusal(self.target, result.stderr)
         return result
 
@@ -98,7 +116,7 @@ class Connection:
         result = self.run(script, *arguments, stdin=stdin, limit=limit)
         if result.returncode != 0:
             said = (result.stderr or result.stdout).strip()
-            raise HostError(f"{self.target.name}: {script.splitlines()[0]}: {said} (exit status {result.returncode})")
+            raise HostError(f"{self.target.name}: {said} (exit status {result.returncode} of {script.splitlines()[0]})")
         return result.stdout
 
 

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .errors import HostError, WaitTimeout
+from .errors import HostError, InvalidInput, WaitTimeout
 from .ssh import Unreachable
 from .waiting import wait_until
 
@@ -24,8 +24,8 @@ PROFILE = "/nix/var/nix/profiles/system"
 
 # switch-to-configuration's words for "done" and "done, but some units failed".
 DONE, UNITS_FAILED = "0", "4"
-# The watchdog's word for a system that stays.
-KEPT = "kept 0"
+# The watchdog's words for a system that stays, and for one that cannot be booted next. (Any other end is "back".)
+KEPT, UNBOOTABLE = "kept", "unbootable"
 
 # A host's new path shows in a guest that shares its store after a second or two.
 _SHARE_LIMIT = 10.0
@@ -40,8 +40,9 @@ profile=$1 new=$2 old=$3 activation_limit=$4 confirmation_limit=$5
 PATH=$old/sw/bin:$PATH
 cd /run/keystone-switch && exec >log 2>&1 || exit
 tell() { echo "$2" >"$1.new" && mv "$1.new" "$1"; }
+boot_next() { nix-env --profile "$profile" --set "$1" && "$1/bin/switch-to-configuration" boot; }
 
-timeout "$activation_limit" "$new/bin/switch-to-configuration" test
+timeout --kill-after=30 "$activation_limit" "$new/bin/switch-to-configuration" test
 status=$?
 tell status $status
 if [ $status = 0 ] || [ $status = 4 ]; then
@@ -50,19 +51,20 @@ if [ $status = 0 ] || [ $status = 4 ]; then
         confirmation_limit=$((confirmation_limit - 1))
     done
     if [ -e confirmed ]; then
-        nix-env --profile "$profile" --set "$new" && "$new/bin/switch-to-configuration" boot
-        tell result "kept $?"
-        exit
+        boot_next "$new" && tell result kept && exit
+        why=unbootable
+        boot_next "$old"
     fi
 fi
 "$old/bin/switch-to-configuration" test
 case $? in
-0 | 4) tell result back ;;
+0 | 4) tell result "${why:-back}" ;;
 *) systemctl reboot ;;
 esac
 """
 
 _START = """\
+! systemctl --quiet is-active keystone-switch.service || { echo "another switch is under way" >&2; exit 1; }
 rm -rf /run/keystone-switch && mkdir -m 0700 /run/keystone-switch && cat >/run/keystone-switch/watchdog &&
 systemd-run --quiet --collect --unit=keystone-switch --service-type=exec sh /run/keystone-switch/watchdog "$@" &&
 cat /proc/sys/kernel/random/boot_id
@@ -89,7 +91,16 @@ if nix-store --check-validity "$2" 2>/dev/null; then echo valid; else echo unkno
 
 _MISSING = """\
 grep -c ' virtiofs ' /proc/mounts
-while read -r path; do [ -e "$path" ] || echo "$path"; done
+while read -r path; do [ -e "$path" ] || [ -L "$path" ] || echo "$path"; done
+"""
+
+# The local store, also where users are to ask the daemon (storeRegistration = "overlay-store" of the Nix module).
+_REGISTER = "NIX_REMOTE= nix-store --load-db"
+
+# Whether what is written to the store is gone after a restart while what is booted next is not.
+_FORGETS = r"""
+upper=$(sed -n 's/^[^ ]* \/nix\/store overlay .*upperdir=\([^,]*\).*/\1/p' /proc/mounts)
+for path in "$upper" /nix/var/nix; do [ -z "$path" ] || stat -f -c %T "$path"; done
 """
 
 
@@ -144,15 +155,29 @@ class Systems:
         current, booted_next, validity = guest.check(_SYSTEMS, PROFILE, toplevel).splitlines()
         return cls(current, booted_next, validity == "valid")
 
+    def way_back(self, new: str) -> str:
+        """What to go back to from the new one, also where that runs already and is only not booted next."""
+        return self.booted_next if self.current == new else self.current
+
 
 def provide(guest: Connection, toplevel: str) -> Provided:
     """Make a whole system valid in the guest: what the share shows is registered, else it is copied."""
     closure = _local(["nix-store", "--query", "--requisites", toplevel]).split()
     if _misses_some_of(closure, guest):
+        _require_lasting_store(guest, toplevel)
         _copy(guest.target, toplevel)
         return Provided(copied=len(closure))
-    guest.check("nix-store --load-db", stdin=_local(["nix-store", "--dump-db", *closure]))
+    guest.check(_REGISTER, stdin=_local(["nix-store", "--dump-db", *closure]))
     return Provided(registered=len(closure))
+
+
+def _require_lasting_store(guest: Connection, toplevel: str) -> None:
+    store, *state = guest.check(_FORGETS).split()
+    if store == "tmpfs" and state and state[0] != "tmpfs":
+        raise InvalidInput(
+            f"{guest.target.name}: {toplevel} is not in the share, and a copy in the guest is gone after a restart",
+            fix="Let the share show it (vm_store_paths), or give the guest persistentRwStore.",
+        )
 
 
 def _misses_some_of(closure: Sequence[str], guest: Connection) -> bool:
@@ -167,7 +192,12 @@ def _misses_some_of(closure: Sequence[str], guest: Connection) -> bool:
 def activate(guest: Connection, new: str, old: str, activation_limit: int, confirmation_limit: int) -> Seen:
     """Bring the guest to the system for good; raises Abandoned when it has gone back to the old one."""
     limits = (str(activation_limit), str(confirmation_limit))
-    boot_id = guest.check(_START, PROFILE, new, old, *limits, stdin=_WATCHDOG).strip()
+    try:
+        boot_id = guest.check(_START, PROFILE, new, old, *limits, stdin=_WATCHDOG).strip()
+    except Unreachable as error:
+        raise Unreachable(
+            f"{error.problem}, as {new} was to be activated. Unconfirmed, it goes back to {old}", fix=error.fix
+        ) from error
 
     def ended() -> Seen | None:
         seen = _look(guest)
@@ -188,18 +218,19 @@ def activate(guest: Connection, new: str, old: str, activation_limit: int, confi
 
 
 def _look(guest: Connection) -> Seen | None:
+    """None while the guest does not answer, or not as a whole: an activation replaces what answers."""
     try:
         return Seen.parse(guest.check(_LOOK))
-    except Unreachable:
+    except HostError:
         return None
 
 
 def _fate(seen: Seen, new: str, confirmation_limit: int) -> str:
-    if seen.result.startswith("kept"):
-        return f"it runs {new}, which could not be made the one to boot next"
     if not seen.result:
         return f"it was restarted while {new} was activated, and runs {seen.current_system}"
-    if seen.status in (DONE, UNITS_FAILED):
+    if seen.result == UNBOOTABLE:
+        cause = f"{new} could not be made the one to boot next"
+    elif seen.status in (DONE, UNITS_FAILED):
         cause = f"it was not reached within {confirmation_limit} s of the activation of {new}"
     else:
         cause = f"{new}/bin/switch-to-configuration ended with {seen.status}"
@@ -208,8 +239,9 @@ def _fate(seen: Seen, new: str, confirmation_limit: int) -> str:
 
 def _copy(target: Target, toplevel: str) -> None:
     ssh_options = {"NIX_SSHOPTS": shlex.join(target.options())}
-    command = ["nix", "--extra-experimental-features", "nix-command", "copy"]
-    _local([*command, "--to", f"ssh://{target.user}@{target.address}", toplevel], ssh_options)
+    command = ["nix", "--extra-experimental-features", "nix-command", "copy", "--no-check-sigs"]
+    as_root = "" if target.user == "root" else "?remote-program=sudo%20-n%20nix-store"
+    _local([*command, "--to", f"ssh://{target.user}@{target.address}{as_root}", toplevel], ssh_options)
 
 
 def _local(command: Sequence[str], environment: dict[str, str] | None = None) -> str:

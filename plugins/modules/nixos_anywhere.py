@@ -68,6 +68,11 @@ options:
     description:
       - Another tarball to boot the installer from, a file or a URL.
     type: str
+  post_kexec_port:
+    description:
+      - Port of the installer's ssh server after kexec, where a port of another machine is forwarded to it. By default
+        22, whatever O(port) is.
+    type: int
   build_on:
     description:
       - Where the system is built.
@@ -192,6 +197,7 @@ def main() -> None:
             "password": {"type": "str", "no_log": True},
             "phases": {"type": "list", "elements": "str", "choices": ["kexec", "disko", "install", "reboot"]},
             "kexec": {"type": "str"},
+            "post_kexec_port": {"type": "int"},
             "build_on": {"type": "str", "choices": ["auto", "local", "remote"]},
             "hardware_config": {"type": "dict", "options": hardware},
             "extra_files": {"type": "path"},

@@ -49,6 +49,10 @@ options:
       - Whether the domain boots a system of the host's store.
     type: bool
     default: false
+  password:
+    description:
+      - The ssh password, where no key is let in yet. It needs sshpass.
+    type: str
   wipe:
     description:
       - Names of machines that an installation may wipe although they run something else than an installer.
@@ -108,10 +112,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import deployment, ssh
 from ..module_utils.errors import VirtiofsError
 
-# One line for each: what os-release says, then where the links lead.
+# One line for each: what os-release says (a NixOS may have it in ID_LIKE alone), then where the links lead.
 _LOOK = """\
 [ ! -r /etc/os-release ] || . /etc/os-release
-echo "$ID"
+echo "$ID $ID_LIKE"
 echo "$VARIANT_ID"
 for link in /run/current-system /run/booted-system /nix/var/nix/profiles/system; do
     if [ -e "$link" ]; then readlink -f "$link"; else echo; fi
@@ -128,12 +132,12 @@ def look(params: dict[str, Any]) -> deployment.Machine:
         answer = ssh.Connection(ssh.Target.of(params)).check(_LOOK)
     except VirtiofsError as error:
         return deployment.Machine(**domain, problem=error.problem, fix=error.fix)
-    os_id, variant_id, *paths = answer.split("\n")[:6]
+    ids, variant_id, *paths = answer.split("\n")[:6]
     current, booted, profile, registration = (path or None for path in paths)
     return deployment.Machine(
         **domain,
         reachable=True,
-        os_id=os_id,
+        os_id="nixos" if "nixos" in ids.split() else ids.split(" ")[0],
         variant_id=variant_id,
         current_system=current,
         booted_system=booted,
@@ -150,6 +154,7 @@ def main() -> None:
             "method": {"type": "str", "choices": list(deployment.METHODS), "default": "auto"},
             "domain": {"type": "str", "choices": list(deployment.DOMAIN_STATES), "default": "none"},
             "boots_directly": {"type": "bool", "default": False},
+            "password": {"type": "str", "no_log": True},
             "wipe": {"type": "list", "elements": "str", "default": []},
             "reinstall": {"type": "bool", "default": False},
         },

@@ -14,7 +14,7 @@ description:
     and nothing is copied. Otherwise it is copied over ssh.
   - The activation runs as a unit of the guest, so it outlives the connection. Unless this module reaches the guest over
     a new connection within O(confirmation_limit), or when the activation fails, the guest activates its previous system
-    again by itself.
+    again by itself. So it does when the new one cannot be made the one to boot next.
   - The new system is the one to be booted next only after that. A power cut before leaves the previous one.
 author:
   - keystone contributors (@ncrmro)
@@ -106,7 +106,7 @@ def switch(module: AnsibleModule) -> dict[str, Any]:
         return result
     provided = Provided() if systems.is_valid else provide(guest, toplevel)
     limits = (params["activation_limit"], params["confirmation_limit"])
-    seen = activate(guest, toplevel, systems.current, *limits)
+    seen = activate(guest, toplevel, systems.way_back(toplevel), *limits)
     if seen.failed_units:
         module.warn(f"{params['name']} runs {toplevel}, and these units failed: {seen.failed_units}")
     return {**result, **asdict(provided), "failed_units": seen.failed_units, "log": seen.log}

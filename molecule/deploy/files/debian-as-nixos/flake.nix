@@ -28,6 +28,11 @@
           name = "broken";
           activation = "echo no such user; false";
         };
+        # The boot loader cannot be installed.
+        unbootable = system {
+          name = "unbootable";
+          boot = "false";
+        };
         slow = system {
           name = "slow";
           activation = "sleep 300";

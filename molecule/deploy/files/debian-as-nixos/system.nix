@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # One system. Its toplevel has what a NixOS toplevel has: kernel, initrd, kernel-params, init, activate,
-# bin/switch-to-configuration, etc, sw; all of it in the store. It is built by /bin/sh alone: no nixpkgs, no network.
+# bin/switch-to-configuration, etc, sw, system; all of it in the store. It is built by /bin/sh alone: no nixpkgs, no network.
 {
   name,
   variant ? "", # VARIANT_ID in /etc/os-release
@@ -8,6 +8,7 @@
   service ? ":", # what keystone-generation.service does when it is started,
   undo ? ":", # and when it is stopped
   activation ? ":", # what activation does besides
+  boot ? ":", # what installing the boot loader does besides
 }:
 
 let
@@ -43,10 +44,18 @@ let
     "/dev/vda" = "/^.dev.vda /!d";
   };
 
-  # The test guest's, with these mounts: the kernel unpacks one archive over the other.
-  initrd = build "initrd" ''
+  # Of stage 1, and of the system that it boots.
+  fstabs = build "fstabs" ''
+    mkdir $out
+    cd $out
     ${busybox} cpio --quiet -id etc/sysroot.fstab system/etc/fstab < ${image}/initrd.img
     sed -i '${mounts.${root}}' etc/sysroot.fstab system/etc/fstab
+  '';
+
+  # The test guest's, with these mounts: the kernel unpacks one archive over the other.
+  initrd = build "initrd" ''
+    cp -r ${fstabs}/etc ${fstabs}/system .
+    chmod -R u+w .
     # systemd wants to see one before it goes to another root.
     echo ID=nixos > system/etc/os-release
     find etc system | ${busybox} cpio --quiet -o -H newc > archive
@@ -61,6 +70,7 @@ let
     NAME="NixOS (stand-in: Debian in its shape)"
     VARIANT_ID=${variant}' > $out/os-release
     echo ${name} > $out/generation
+    ln -s ${fstabs}/system/etc/fstab $out/fstab
     echo '[Unit]
     Description=What tells generation ${name} from others
     [Service]
@@ -72,7 +82,12 @@ let
 
 in
 {
-  config.system.build.diskoScript = build "disko-script" "echo 'exit 1 # a stand-in partitions nothing' > $out";
+  config.system.build.diskoScript = build "disko-script" ''
+    echo '#!${busybox} sh
+    echo "the stand-in for disko partitions nothing" >&2
+    exit 1' > $out
+    chmod +x $out
+  '';
   config.system.build.toplevel = build "system-${name}" ''
     mkdir -p $out/bin
     ln -s ${kernel} $out/kernel
@@ -80,10 +95,11 @@ in
     ln -s ${etc} $out/etc
     ln -s ${debian}/usr $out/sw
     ln -s ${payload} $out/payload
+    echo -n x86_64-linux > $out/system
     echo -n console=ttyS0 quiet mitigations=off audit=0 lsm= net.ifnames=0 clearcpuid=cx16 > $out/kernel-params
 
     program() {
-      sed "s|@busybox@|${busybox}|; s|@debian@|${debian}|; s|@toplevel@|$out|; s|@activation@|${activation}|" $1 > $out/$2
+      sed "s|@busybox@|${busybox}|; s|@debian@|${debian}|; s|@toplevel@|$out|; s|@activation@|${activation}|; s|@boot@|${boot}|" $1 > $out/$2
       chmod +x $out/$2
     }
     program ${./stage-2} init

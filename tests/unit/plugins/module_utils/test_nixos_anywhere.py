@@ -7,7 +7,9 @@ import os
 import signal
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -33,6 +35,7 @@ BUILT = {"toplevel": "/nix/store/a", "disko_script": "/nix/store/b"}
                 **FLAKE,
                 "phases": ["disko", "install"],
                 "kexec": "/k.tar.gz",
+                "post_kexec_port": 2222,
                 "build_on": "remote",
                 "hardware_config": {"backend": "nixos-facter", "path": "/etc/nixos/facter.json"},
                 "extra_files": "/extra",
@@ -42,7 +45,8 @@ BUILT = {"toplevel": "/nix/store/a", "disko_script": "/nix/store/b"}
             },
             ["--flake", "/etc/nixos#web"],
             [
-                *("--phases", "disko,install", "--kexec", "/k.tar.gz", "--build-on", "remote"),
+                *("--phases", "disko,install", "--kexec", "/k.tar.gz", "--post-kexec-ssh-port", "2222"),
+                *("--build-on", "remote"),
                 *("--generate-hardware-config", "nixos-facter", "/etc/nixos/facter.json", "--extra-files", "/extra"),
                 *("--disk-encryption-keys", "/run/a", "/a", "--disk-encryption-keys", "/run/b", "/b"),
                 *("--copy-host-keys", "--debug"),
@@ -73,6 +77,26 @@ def test_what_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
         nixos_anywhere.run(["sh", "-c", script], tmp_path / "log", 1)
     child = int((tmp_path / "log").read_text())
     assert is_gone(child)
+
+
+def test_two_installations_of_a_machine_do_not_run_at_once(tmp_path: Path) -> None:
+    log, ended = tmp_path / "log", tmp_path / "ended"
+    script = f"while [ ! -e {ended} ]; do sleep 0.05; done"
+    first = Thread(target=nixos_anywhere.run, args=(["sh", "-c", f"echo started; {script}"], log, 60))
+    first.start()
+    wait_for(lambda: log.exists() and log.read_text() == "started\n")
+    with pytest.raises(HostError, match=r"another installation that writes to .*log is still running"):
+        nixos_anywhere.run(["true"], log, 60)
+    ended.touch()
+    first.join(60)
+    assert log.read_text() == "started\n"
+
+
+def wait_for(condition: Callable[[], bool], limit: float = 10) -> None:
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def is_gone(pid: int, limit: float = 10) -> bool:

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from pathlib import Path
 
 import pytest
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils.ssh import Target, refusal
+from ansible_collections.keystone.virtiofs.plugins.module_utils.errors import HostError
+from ansible_collections.keystone.virtiofs.plugins.module_utils.ssh import Connection, Target, refusal
 
+BY_PASSWORD = Target(name="web", address="127.0.0.1", password="hush")  # noqa: S106 - it is no secret
 WEB = Target(name="web", address="127.0.0.1", port=22220, ssh_key="/keys/web", known_hosts="/known hosts")
 
 
@@ -22,6 +26,23 @@ def test_host_keys_are_checked_under_the_guests_name_and_nothing_is_asked() -> N
         "ControlPath=none",
     ):
         assert option in command
+
+
+def test_a_password_is_in_the_environment_and_asked_for_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sshpass = tmp_path / "sshpass"
+    sshpass.write_text('#!/bin/sh\necho "$SSHPASS" "$@"\n')
+    sshpass.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    said = Connection(BY_PASSWORD).check("true")
+    assert said.startswith("hush -e ssh -o BatchMode=no ")
+    assert "-o NumberOfPasswordPrompts=1 " in said
+    assert "hush" not in said[len("hush") :]
+
+
+def test_a_password_needs_sshpass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HostError, match="sshpass is not there"):
+        Connection(BY_PASSWORD).check("true")
 
 
 @pytest.mark.parametrize(("user", "prefix"), [("root", []), ("alice", ["sudo", "-n"])])
