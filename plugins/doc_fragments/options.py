@@ -209,8 +209,8 @@ shares:
   description:
     - Virtiofs shares of the domain. Shares that are not listed are left alone; M(keystone.virtiofs.share) removes one.
     - Shared memory is arranged. A running domain gets shares by hot plug where it can take them.
-    - A changed share is unplugged and plugged anew in the running domain. A guest that has it mounted must mount it
-      again, so change the share of a store while the domain is off.
+    - A changed share needs a restart (O(restart)), since a guest that has it mounted would lose it.
+      M(keystone.virtiofs.share) plugs it anew in the running domain.
   type: list
   elements: dict
   suboptions:

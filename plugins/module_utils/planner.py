@@ -171,8 +171,10 @@ def _plan_live(
     if observed.live is None or wanted["state"] == "stopped":
         return False
     reasons = _stale_options(wanted, document, observed.live)
-    plugging, share_reasons = _plan_plugging(shares, document, observed.live, host)
-    plan.restart_reasons = reasons + share_reasons
+    running = observed.live.shares()
+    new = [share for share in shares if share["tag"] not in running]
+    plugging, share_reasons = _plan_plugging(new, document, observed.live, host)
+    plan.restart_reasons = reasons + _changed_shares(shares, running) + share_reasons
     if plan.restart_reasons and wanted["restart"] == "if_required":
         plan.actions += _restart(wanted)
         plan.restart_reasons = []
@@ -223,6 +225,15 @@ def _stale_options(wanted: Wanted, document: DomainXml, live: DomainXml) -> list
         if any(interface not in running for interface in document.interfaces()):
             stale.append("interfaces: run with other settings")
     return stale
+
+
+def _changed_shares(shares: Iterable[Wanted], running: Mapping[str, Wanted]) -> list[str]:
+    """Shares that run with other settings. Plugged anew, they would be dead for a guest that has them mounted."""
+    return [
+        f"share {share['tag']}: runs with another {', '.join(sorted(differing))}, and the guest may have it mounted"
+        for share in shares
+        if share["tag"] in running and (differing := differences(share, running[share["tag"]]))
+    ]
 
 
 def _plan_plugging(
