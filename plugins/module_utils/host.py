@@ -33,7 +33,7 @@ def look_at_host(uri: str) -> HostFacts:
         os_release=probe.os_release(),
         emulator=emulator,
         qemu=probe.qemu_version(emulator) if emulator else None,
-        kvm=kvm.probe_kvm(emulator) if emulator else kvm.KvmProbe(False, "QEMU is not installed"),
+        kvm=kvm.probe_kvm(emulator),
         kvm_device_shut=kvm.is_shut_to_libvirt(),
         virtiofsd=virtiofsd,
         virtiofsd_executable=virtiofsd is not None and os.access(virtiofsd.path, os.X_OK),

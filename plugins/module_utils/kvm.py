@@ -59,7 +59,7 @@ class KvmProbe:
     smm: bool = False
 
 
-def probe_kvm(emulator: str, timeout: float = 5.0, device: Path = DEVICE) -> KvmProbe:
+def probe_kvm(emulator: str | None, timeout: float = 5.0, device: Path = DEVICE) -> KvmProbe:
     """Run the proof with the emulator; each QEMU gets ``timeout`` seconds, where 0.1 is enough.
 
     On another architecture than x86_64 a device that opens has to do.
@@ -67,6 +67,8 @@ def probe_kvm(emulator: str, timeout: float = 5.0, device: Path = DEVICE) -> Kvm
     refusal = _refusal(device)
     if refusal:
         return KvmProbe(False, refusal)
+    if emulator is None:
+        return KvmProbe(False, "QEMU is not installed")
     if platform.machine() != "x86_64":
         return KvmProbe(True, smm=True)  # nobody there asks for the mode
     with tempfile.NamedTemporaryFile(prefix="keystone-kvm-") as firmware:

@@ -14,7 +14,6 @@ from .domain_xml import DomainXml
 from .errors import InvalidInput, Unsupported, VirtiofsError
 from .features import Virtiofsd
 from .gateway import Gateway
-from .kvm import KvmProbe
 from .plan import Define, DiskImage, Host, Observed, Plan, RemoveDisk, disk_key
 
 Options = Mapping[str, Any]
@@ -28,7 +27,7 @@ class Preflight:
         self._state = state
         self._local = not gateway.is_remote
         self._others: dict[str, DomainXml] | None = None
-        self._kvm: KvmProbe | None = None
+        self._kvm: kvm.KvmProbe | None = None
         self._virtiofsd: Virtiofsd | None = None
         self._virtiofsd_sought = False
         self.warnings: list[str] = []
@@ -90,8 +89,7 @@ class Preflight:
     def _unfit_kvm(self, needs_smm: bool) -> str:
         """Why KVM does not do; empty when it does."""
         if self._kvm is None:
-            emulator = probe.find_emulator()
-            self._kvm = kvm.probe_kvm(emulator) if emulator else KvmProbe(False, "there is no QEMU")
+            self._kvm = kvm.probe_kvm(probe.find_emulator())
         if self._kvm.usable and needs_smm and not self._kvm.smm:
             return "it lacks the System Management Mode that Secure Boot needs"
         return self._kvm.reason
