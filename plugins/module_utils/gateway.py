@@ -10,7 +10,7 @@ import base64
 import json
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,6 +62,26 @@ def _translated(problem: str, domain: str | None = None, fixes: Mapping[int, str
             domain=domain,
             fix=(_FIXES if fixes is None else fixes).get(code, ""),
         ) from error
+
+
+def _addresses(domain: Any, source: int, order: Callable[[list[Any]], list[Any]] = list) -> list[str]:
+    try:
+        interfaces = domain.interfaceAddresses(source)
+    except libvirt.libvirtError:
+        return []
+    return [
+        entry["addr"]
+        for interface, values in interfaces.items()
+        if interface != "lo"
+        for entry in order(values["addrs"] or [])
+        if not entry["addr"].startswith("fe80:")
+    ]
+
+
+def _newest_first(leases: list[Any]) -> list[Any]:
+    """IPv4 first. libvirt appends a new lease; that of a system which was installed over stays until it expires."""
+    newest_first = leases[::-1]
+    return sorted(newest_first, key=lambda lease: int(lease["type"]))
 
 
 class Gateway:
@@ -174,28 +194,12 @@ class Gateway:
             return None
 
     def addresses(self, name: str) -> list[str]:
-        """The IP addresses of a running domain, from DHCP leases, else from the guest agent."""
+        """The IP addresses of a running domain, from DHCP leases (the newest first), else from the guest agent."""
         domain = self._find(name)
         if domain is None:
             return []
-        for source in (
-            libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
-            libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT,
-        ):
-            try:
-                interfaces = domain.interfaceAddresses(source)
-            except libvirt.libvirtError:
-                continue
-            found = [
-                entry["addr"]
-                for interface, values in interfaces.items()
-                if interface != "lo"
-                for entry in values["addrs"] or ()
-                if not entry["addr"].startswith("fe80:")
-            ]
-            if found:
-                return found
-        return []
+        leased = _addresses(domain, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE, _newest_first)
+        return leased or _addresses(domain, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
 
     def agent_answers(self, name: str) -> bool:
         """The guest agent answers a ping; False also while it is not up."""
