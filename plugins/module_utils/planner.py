@@ -173,8 +173,8 @@ def _plan_live(
     reasons = _stale_options(wanted, document, observed.live)
     running = observed.live.shares()
     new = [share for share in shares if share["tag"] not in running]
-    plugging, share_reasons = _plan_plugging(new, document, observed.live, host)
-    plan.restart_reasons = reasons + _changed_shares(shares, running) + share_reasons
+    plugging, obstacles = _plan_attaching(new, document, observed.live, host)
+    plan.restart_reasons = reasons + _changed_shares(shares, running) + obstacles
     if plan.restart_reasons and wanted["restart"] == "if_required":
         plan.actions += _restart(wanted)
         plan.restart_reasons = []
@@ -236,29 +236,30 @@ def _changed_shares(shares: Iterable[Wanted], running: Mapping[str, Wanted]) -> 
     ]
 
 
-def _plan_plugging(
+def _plan_attaching(
     shares: Iterable[Wanted], document: DomainXml, live: DomainXml, host: Host
 ) -> tuple[list[Action], list[str]]:
-    """Hot plug what the running domain can take; the reasons why it cannot take the rest."""
-    running = live.shares()
+    """Hot plug those new shares that the running domain can take; the reasons why it cannot take the others."""
     actions: list[Action] = []
     reasons: list[str] = []
     ports = live.free_ports()
     for share in shares:
         tag = share["tag"]
-        differing = differences(share, running.get(tag))
-        if not differing:
-            continue
-        obstacle = _plug_obstacle(live, host, ports if tag not in running else 1)
+        obstacle = _plug_obstacle(live, host, ports)
         if obstacle:
             reasons.append(f"share {tag}: {obstacle}")
-            continue
-        if tag in running:
-            actions.append(DetachShare(tag, live.share_text(tag)))
         else:
+            actions.append(AttachShare(tag, document.share_text(tag)))
             ports -= 1
-        actions.append(AttachShare(tag, document.share_text(tag)))
     return actions, reasons
+
+
+def _plan_replacing(tag: str, document: DomainXml, live: DomainXml, host: Host) -> tuple[list[Action], list[str]]:
+    """Unplug a share and plug it anew, into the port that it leaves; the reason why that cannot be."""
+    obstacle = _plug_obstacle(live, host, ports=1)
+    if obstacle:
+        return [], [f"share {tag}: {obstacle}"]
+    return [DetachShare(tag, live.share_text(tag)), AttachShare(tag, document.share_text(tag))], []
 
 
 def _plug_obstacle(live: DomainXml, host: Host, ports: int) -> str | None:
@@ -377,7 +378,13 @@ def _plan_share_present(wanted: Wanted, document: DomainXml, observed: Observed,
         _plan_define(document, observed, plan)
     if observed.live is None:
         return False
-    plugging, reasons = _plan_plugging([share], document, observed.live, host)
+    tag, running = share["tag"], observed.live.shares()
+    if tag not in running:
+        plugging, reasons = _plan_attaching([share], document, observed.live, host)
+    elif differences(share, running[tag]):
+        plugging, reasons = _plan_replacing(tag, document, observed.live, host)
+    else:
+        return False
     return _plug_or_restart(wanted, plugging, reasons, observed, plan)
 
 
