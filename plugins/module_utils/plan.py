@@ -175,7 +175,7 @@ class AttachShare(Action):
 class DetachShare(Action):
     tag: str
     xml: str
-    timeout: int = 30
+    timeout: int
 
 
 @dataclass(frozen=True)

@@ -254,12 +254,16 @@ def _plan_attaching(
     return actions, reasons
 
 
-def _plan_replacing(tag: str, document: DomainXml, live: DomainXml, host: Host) -> tuple[list[Action], list[str]]:
+def _plan_replacing(
+    wanted: Wanted, document: DomainXml, live: DomainXml, host: Host
+) -> tuple[list[Action], list[str]]:
     """Unplug a share and plug it anew, into the port that it leaves; the reason why that cannot be."""
+    tag = wanted["tag"]
     obstacle = _plug_obstacle(live, host, ports=1)
     if obstacle:
         return [], [f"share {tag}: {obstacle}"]
-    return [DetachShare(tag, live.share_text(tag)), AttachShare(tag, document.share_text(tag))], []
+    detach = DetachShare(tag, live.share_text(tag), wanted["detach_timeout"])
+    return [detach, AttachShare(tag, document.share_text(tag))], []
 
 
 def _plug_obstacle(live: DomainXml, host: Host, ports: int) -> str | None:
@@ -382,7 +386,7 @@ def _plan_share_present(wanted: Wanted, document: DomainXml, observed: Observed,
     if tag not in running:
         plugging, reasons = _plan_attaching([share], document, observed.live, host)
     elif differences(share, running[tag]):
-        plugging, reasons = _plan_replacing(tag, document, observed.live, host)
+        plugging, reasons = _plan_replacing(wanted, document, observed.live, host)
     else:
         return False
     return _plug_or_restart(wanted, plugging, reasons, observed, plan)

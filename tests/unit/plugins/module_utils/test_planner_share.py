@@ -135,6 +135,10 @@ def test_how_a_domain_is_stopped_and_how_long_a_guest_may_hold_on() -> None:
     detach = plan_for("store", running=True, **GONE, detach_timeout=5).actions[-1]
     assert isinstance(detach, DetachShare)
     assert detach.timeout == 5
+    changed = {**STORE, "queue_size": 64}
+    detach = plan_for("store", running=True, **changed, detach_timeout=5).actions[1]
+    assert isinstance(detach, DetachShare)
+    assert detach.timeout == 5
 
 
 # A definition and a run that differ: an earlier task was ended half-way, or waits for a restart.
