@@ -98,9 +98,12 @@ from ansible.errors import AnsibleParserError
 from ansible.module_utils.basic import missing_required_lib
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils.controller import Controller
-from ansible_collections.keystone.virtiofs.plugins.module_utils.errors import VirtiofsError
-from ansible_collections.keystone.virtiofs.plugins.module_utils.task import LIBVIRT_IMPORT_ERROR, LXML_IMPORT_ERROR
+from ansible_collections.keystone.virtiofs.plugins.module_utils._apply.controller import Controller
+from ansible_collections.keystone.virtiofs.plugins.module_utils._apply.task import (
+    LIBVIRT_IMPORT_ERROR,
+    LXML_IMPORT_ERROR,
+)
+from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import VirtiofsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -152,7 +152,8 @@ libvirt_message:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import schema, task
+from ..module_utils._apply import task
+from ..module_utils._domain import schema
 
 
 def main() -> None:

@@ -66,7 +66,8 @@ restart_required:
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ..module_utils import schema, task
+from ..module_utils._apply import task
+from ..module_utils._domain import schema
 
 
 def main() -> None:

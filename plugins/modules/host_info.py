@@ -189,17 +189,17 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils.features import (
+from ansible_collections.keystone.virtiofs.plugins.module_utils._features import (
     FEATURES,
     format_version,
     needs,
     unavailable,
 )
-from ansible_collections.keystone.virtiofs.plugins.module_utils.findings import find_problems
-from ansible_collections.keystone.virtiofs.plugins.module_utils.host import look_at_host
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.findings import find_problems
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.survey import look_at_host
 
 if TYPE_CHECKING:
-    from ansible_collections.keystone.virtiofs.plugins.module_utils.findings import HostFacts
+    from ansible_collections.keystone.virtiofs.plugins.module_utils._host.findings import HostFacts
 
 
 def describe_features(facts: HostFacts) -> list[dict[str, Any]]:

@@ -161,8 +161,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import nixos_anywhere, ssh
-from ..module_utils.errors import InvalidInput, VirtiofsError
+from ..module_utils._errors import InvalidInput, VirtiofsError
+from ..module_utils._nixos import nixos_anywhere, ssh
 
 
 def install(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:

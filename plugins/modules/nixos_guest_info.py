@@ -109,8 +109,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import deployment, ssh
-from ..module_utils.errors import VirtiofsError
+from ..module_utils._errors import VirtiofsError
+from ..module_utils._nixos import decision, ssh
 
 # One line for each: what os-release says (a NixOS may have it in ID_LIKE alone), then where the links lead.
 _LOOK = """\
@@ -124,17 +124,17 @@ sed 's/.*\\<regInfo=\\([^ ]*\\).*/\\1/; t; d' /proc/cmdline
 """
 
 
-def look(params: dict[str, Any]) -> deployment.Machine:
+def look(params: dict[str, Any]) -> decision.Machine:
     domain = {"domain": params["domain"], "boots_directly": params["boots_directly"]}
     if params["domain"] in ("absent", "off"):
-        return deployment.Machine(**domain)
+        return decision.Machine(**domain)
     try:
         answer = ssh.Connection(ssh.Target.of(params)).check(_LOOK)
     except VirtiofsError as error:
-        return deployment.Machine(**domain, problem=error.problem, fix=error.fix)
+        return decision.Machine(**domain, problem=error.problem, fix=error.fix)
     ids, variant_id, *paths = answer.split("\n")[:6]
     current, booted, profile, registration = (path or None for path in paths)
-    return deployment.Machine(
+    return decision.Machine(
         **domain,
         reachable=True,
         os_id="nixos" if "nixos" in ids.split() else ids.split(" ")[0],
@@ -151,8 +151,8 @@ def main() -> None:
         argument_spec={
             **ssh.ARGUMENT_SPEC,
             "toplevel": {"type": "path", "required": True},
-            "method": {"type": "str", "choices": list(deployment.METHODS), "default": "auto"},
-            "domain": {"type": "str", "choices": list(deployment.DOMAIN_STATES), "default": "none"},
+            "method": {"type": "str", "choices": list(decision.METHODS), "default": "auto"},
+            "domain": {"type": "str", "choices": list(decision.DOMAIN_STATES), "default": "none"},
             "boots_directly": {"type": "bool", "default": False},
             "password": {"type": "str", "no_log": True},
             "wipe": {"type": "list", "elements": "str", "default": []},
@@ -162,7 +162,7 @@ def main() -> None:
     )
     params = module.params
     machine = look(params)
-    wanted = deployment.Wanted(
+    wanted = decision.Wanted(
         name=params["name"],
         toplevel=params["toplevel"],
         method=params["method"],
@@ -170,10 +170,10 @@ def main() -> None:
         reinstall=params["reinstall"],
     )
     try:
-        decision = deployment.decide(machine, wanted)
+        decided = decision.decide(machine, wanted)
     except VirtiofsError as error:
         module.fail_json(exception=error, machine=asdict(machine), **error.as_result())
-    module.exit_json(changed=False, machine=asdict(machine), **asdict(decision))
+    module.exit_json(changed=False, machine=asdict(machine), **asdict(decided))
 
 
 if __name__ == "__main__":

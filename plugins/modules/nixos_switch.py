@@ -88,9 +88,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import ssh
-from ..module_utils.errors import VirtiofsError
-from ..module_utils.switching import Provided, Systems, activate, provide
+from ..module_utils._errors import VirtiofsError
+from ..module_utils._nixos import ssh
+from ..module_utils._nixos.switch import Provided, Systems, activate, provide
 
 
 def switch(module: AnsibleModule) -> dict[str, Any]:

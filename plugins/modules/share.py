@@ -90,7 +90,8 @@ restart_reasons:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import schema, task
+from ..module_utils._apply import task
+from ..module_utils._domain import schema
 
 
 def main() -> None:

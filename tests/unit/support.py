@@ -9,11 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils.domain_xml import DomainXml
-from ansible_collections.keystone.virtiofs.plugins.module_utils.features import Virtiofsd
-from ansible_collections.keystone.virtiofs.plugins.module_utils.plan import DiskImage, Host, Observed, Plan, disk_key
-from ansible_collections.keystone.virtiofs.plugins.module_utils.schema import OF_DOMAIN, OF_SHARE, Field
-from ansible_collections.keystone.virtiofs.plugins.module_utils.state_paths import bound_source, wrapper_flags
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model import (
+    DiskImage,
+    Host,
+    Observed,
+    Plan,
+    disk_key,
+)
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.schema import OF_DOMAIN, OF_SHARE, Field
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.state_paths import bound_source, wrapper_flags
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.document import DomainXml
+from ansible_collections.keystone.virtiofs.plugins.module_utils._features import Virtiofsd
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

@@ -1,47 +1,62 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The dependency rule: plugins -> controller -> planner (pure) -> schema; only the gateway knows libvirt."""
+"""The dependency rule of plugins/, by folder. `pytest tests/unit/test_layering.py -k graph -s` prints the graph."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
-FILES = sorted(path.relative_to(PLUGINS).as_posix() for path in PLUGINS.rglob("*.py"))
-MODULE_UTILS = "ansible_collections.keystone.virtiofs.plugins.module_utils"
+COLLECTION = "ansible_collections.keystone.virtiofs"
+SHARED = "shared"  # the files beside the packages of module_utils
 
-# They decide from values alone: no Ansible, no libvirt, no files, no processes, no clock, no chance.
-PURE = {
-    *("errors", "features", "findings", "schema", "state_paths"),
-    *("domain_xml", "xml_codecs", "xml_network", "xml_places", "xml_share"),
-    *("checks", "deployment", "plan", "planner", "target"),
+# Which other packages of module_utils each package may import; the files beside them import no package.
+MAY_IMPORT: Mapping[str, set[str]] = {
+    SHARED: set(),
+    "_domain": {SHARED},
+    "_host": {SHARED, "_domain"},
+    "_apply": {SHARED, "_domain", "_host"},
+    "_nixos": {SHARED},
+    # Everything that Ansible loads: modules, the inventory plugin, filters, doc fragments.
+    "plugins": {SHARED, "_domain", "_host", "_apply", "_nixos"},
 }
+# These decide from values alone: no Ansible, no libvirt, no files, no processes, no clock, no randomness.
+PURE = ("_domain/", "_errors.py", "_features.py", "_host/findings.py", "_nixos/decision.py")
 OUTSIDE_WORLD = {
-    *("ansible", "libvirt", "libvirt_qemu"),
-    *("datetime", "glob", "io", "os", "pathlib", "random", "secrets", "shutil", "socket"),
+    *("ansible", "datetime", "glob", "io", "os", "pathlib", "random", "secrets", "shutil", "socket"),
     *("subprocess", "sys", "tempfile", "time", "urllib.request", "uuid"),
-    *(f"{MODULE_UTILS}.{name}" for name in ("controller", "executor", "gateway", "preflight")),
-    *(f"{MODULE_UTILS}.{name}" for name in ("hostfs", "kvm", "nixos_anywhere", "probe", "ssh", "switching", "waiting")),
 }
 LIBVIRT = {"libvirt", "libvirt_qemu", "libvirt_lxc"}
-GATEWAY = {f"{MODULE_UTILS}.gateway"}
+GATEWAY = "_host/gateway.py"
+# Whoever can reach the gateway can bypass the plan, so modules and plugins go through _apply or the survey.
+USERS_OF_GATEWAY = ("_host/", "_apply/")
 
 
-def forbidden_to(file: str) -> set[str]:
-    """What a file, by its path below plugins/, must not import."""
-    kind, _separator, name = file.partition("/")
-    if kind != "module_utils":
-        return LIBVIRT | GATEWAY
-    if name == "gateway.py":
-        return set()
-    return LIBVIRT | (OUTSIDE_WORLD if name.removesuffix(".py") in PURE else set())
+def sources(plugins: Path = PLUGINS) -> dict[str, str]:
+    return {path.relative_to(plugins).as_posix(): path.read_text() for path in sorted(plugins.rglob("*.py"))}
+
+
+SOURCES = sources()
+
+
+def in_module_utils(file: str) -> str:
+    """The path below module_utils; empty for any other file."""
+    return file.removeprefix("module_utils/") if file.startswith("module_utils/") else ""
+
+
+def package_of(file: str) -> str:
+    below = in_module_utils(file)
+    if not below:
+        return "plugins"
+    return below.partition("/")[0] if "/" in below else SHARED
 
 
 def executed(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but what stands below `if TYPE_CHECKING`: names for type hints are no dependency."""
+    """All nodes but those below `if TYPE_CHECKING`: names for type hints are not a dependency."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
@@ -49,17 +64,28 @@ def executed(tree: ast.AST) -> Iterator[ast.AST]:
         yield from executed(node)
 
 
-def imports(source: str) -> Iterator[str]:
-    """Dotted names of all that is imported; of `from a import b` both a and a.b."""
+def imported_names(file: str, source: str) -> Iterator[str]:
+    """Dotted names of everything that a file imports; for `from a import b` both a and a.b."""
+    here = [*COLLECTION.split("."), "plugins", *file.split("/")[:-1]]
     for node in executed(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            # One dot occurs in module_utils only, two in what lies beside it.
-            package = {0: "", 1: MODULE_UTILS, 2: MODULE_UTILS.rpartition(".")[0]}[node.level]
-            module = ".".join(part for part in (package, node.module) if part)
+            package = here[: len(here) + 1 - node.level] if node.level else []
+            module = ".".join([*package, *([node.module] if node.module else [])])
             yield module
             yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def own_imports(file: str, source: str, files: Mapping[str, str]) -> set[str]:
+    """The files below plugins/ that a file imports."""
+    prefix = f"{COLLECTION}.plugins."
+    names = (name.removeprefix(prefix) for name in imported_names(file, source) if name.startswith(prefix))
+    return {path for name in names if (path := name.replace(".", "/") + ".py") in files}
+
+
+def imports_any(names: Iterator[str], forbidden: set[str]) -> set[str]:
+    return {rule for name in names for rule in forbidden if f"{name}.".startswith(f"{rule}.")}
 
 
 def opens_files(source: str) -> bool:
@@ -67,44 +93,99 @@ def opens_files(source: str) -> bool:
     return any(isinstance(function, ast.Name) and function.id == "open" for function in calls)
 
 
-def violations(file: str, source: str) -> set[str]:
-    found = {rule for name in imports(source) for rule in forbidden_to(file) if f"{name}.".startswith(f"{rule}.")}
-    if Path(file).stem in PURE and opens_files(source):
-        found.add("open")
+def violations(file: str, source: str, files: Mapping[str, str] = SOURCES) -> set[str]:
+    """What breaks a rule: the package, the file or the library that must not be imported, or `open`."""
+    package, below = package_of(file), in_module_utils(file)
+    imported = own_imports(file, source, files)
+    found = {other for path in imported if (other := package_of(path)) not in MAY_IMPORT[package] | {package}}
+    if below != GATEWAY:
+        found |= imports_any(imported_names(file, source), LIBVIRT)
+    if f"module_utils/{GATEWAY}" in imported and not below.startswith(USERS_OF_GATEWAY):
+        found.add(GATEWAY)
+    if below.startswith(PURE):
+        found |= imports_any(imported_names(file, source), OUTSIDE_WORLD)
+        found |= {path for path in map(in_module_utils, imported) if path and not path.startswith(PURE)}
+        found |= {"open"} if opens_files(source) else set()
     return found
 
 
-@pytest.mark.parametrize("file", FILES)
+def graph(files: Mapping[str, str] = SOURCES) -> dict[str, set[str]]:
+    """The packages that each package imports."""
+    edges: dict[str, set[str]] = defaultdict(set)
+    for file, source in files.items():
+        others = {package_of(path) for path in own_imports(file, source, files)}
+        edges[package_of(file)] |= others - {package_of(file)}
+    return dict(edges)
+
+
+def levels(edges: Mapping[str, set[str]]) -> list[list[str]]:
+    """The packages from the bottom up; raises ValueError for a cycle."""
+    left = {name: set(targets) for name, targets in edges.items()}
+    result = []
+    while left:
+        level = sorted(name for name, targets in left.items() if not targets & left.keys())
+        if not level:
+            raise ValueError(f"cycle among {', '.join(sorted(left))}")
+        result.append(level)
+        left = {name: targets for name, targets in left.items() if name not in level}
+    return result
+
+
+@pytest.mark.parametrize("file", SOURCES)
 def test_a_file_imports_only_what_its_layer_may(file: str) -> None:
-    assert violations(file, (PLUGINS / file).read_text()) == set()
+    assert violations(file, SOURCES[file]) == set()
+
+
+def test_the_graph_of_packages_has_one_direction() -> None:
+    edges = graph()
+    for level in reversed(levels(edges)):
+        for name in level:
+            print(f"{name} -> {', '.join(sorted(edges[name])) or 'nothing'}")
 
 
 @pytest.mark.parametrize("name", PURE)
-def test_the_rule_names_files_that_exist(name: str) -> None:
-    assert (PLUGINS / f"module_utils/{name}.py").is_file()
+def test_the_rules_name_what_exists(name: str) -> None:
+    assert (PLUGINS / "module_utils" / name).exists()
+
+
+def test_every_package_has_a_rule() -> None:
+    assert set(map(package_of, SOURCES)) == set(MAY_IMPORT)
 
 
 @pytest.mark.parametrize(
     ("file", "source", "found"),
     [
-        ("module_utils/planner.py", "import libvirt", {"libvirt"}),
-        ("module_utils/planner.py", "from os import path", {"os"}),
-        ("module_utils/planner.py", "import os.path", {"os"}),
-        ("module_utils/planner.py", "def f():\n    import time", {"time"}),
-        ("module_utils/planner.py", "open('/etc/passwd')", {"open"}),
-        ("module_utils/planner.py", "import ossaudiodev", set()),
-        ("module_utils/schema.py", "from ansible.module_utils.basic import AnsibleModule", {"ansible"}),
-        ("module_utils/schema.py", "from .gateway import Gateway", GATEWAY),
-        ("module_utils/schema.py", "from . import gateway", GATEWAY),
-        ("module_utils/schema.py", f"from {MODULE_UTILS} import gateway", GATEWAY),
-        ("module_utils/schema.py", "if TYPE_CHECKING:\n    from .probe import KvmProbe", set()),
-        ("module_utils/controller.py", "from .gateway import Gateway", set()),
-        ("module_utils/controller.py", "try:\n    import libvirt\nexcept ImportError: pass", {"libvirt"}),
-        ("module_utils/gateway.py", "import libvirt", set()),
-        ("modules/domain.py", f"from {MODULE_UTILS}.gateway import Gateway", GATEWAY),
-        ("modules/domain.py", f"from {MODULE_UTILS}.controller import run", set()),
+        ("module_utils/_domain/planner.py", "import libvirt", {"libvirt"}),
+        ("module_utils/_domain/planner.py", "from os import path", {"os"}),
+        ("module_utils/_domain/planner.py", "import os.path", {"os"}),
+        ("module_utils/_domain/planner.py", "def f():\n    import time", {"time"}),
+        ("module_utils/_domain/planner.py", "open('/etc/passwd')", {"open"}),
+        ("module_utils/_domain/planner.py", "import ossaudiodev", set()),
+        ("module_utils/_domain/xml/document.py", "from ansible.module_utils.basic import AnsibleModule", {"ansible"}),
+        ("module_utils/_domain/xml/document.py", "from ..schema import DISK", set()),
+        ("module_utils/_domain/planner.py", "from .._waiting import wait_until", {"_waiting.py"}),
+        ("module_utils/_domain/schema.py", "from .._host.kvm import KvmProbe", {"_host", "_host/kvm.py"}),
+        ("module_utils/_domain/schema.py", "if TYPE_CHECKING:\n    from .._host.kvm import KvmProbe", set()),
+        ("module_utils/_host/findings.py", "from .probe import Firmware", {"_host/probe.py"}),
+        ("module_utils/_nixos/decision.py", "from .ssh import Target", {"_nixos/ssh.py"}),
+        ("module_utils/_errors.py", "from ._domain.schema import DISK", {"_domain"}),
+        ("module_utils/_host/probe.py", "from .._apply.task import run", {"_apply"}),
+        ("module_utils/_host/probe.py", "from .._apply import task", {"_apply"}),
+        ("module_utils/_nixos/ssh.py", "from .._domain.schema import DISK", {"_domain"}),
+        ("module_utils/_apply/controller.py", "from .._host.gateway import Gateway", set()),
+        ("module_utils/_apply/controller.py", "try:\n    import libvirt\nexcept ImportError: pass", {"libvirt"}),
+        ("module_utils/_apply/controller.py", "from .._nixos.ssh import Target", {"_nixos"}),
+        ("module_utils/_host/gateway.py", "import libvirt", set()),
+        ("modules/domain.py", f"from {COLLECTION}.plugins.module_utils._host.gateway import Gateway", {GATEWAY}),
+        ("modules/domain.py", "from ..module_utils._host import gateway", {GATEWAY}),
+        ("modules/domain.py", "from ..module_utils._apply import task", set()),
         ("inventory/domains.py", "import libvirt", {"libvirt"}),
     ],
 )
-def test_the_rule_can_fail(file: str, source: str, found: set[str]) -> None:
+def test_the_rules_can_fail(file: str, source: str, found: set[str]) -> None:
     assert violations(file, source) == found
+
+
+def test_a_cycle_is_found() -> None:
+    with pytest.raises(ValueError, match="cycle among _apply, _host"):
+        levels({"_domain": set(), "_host": {"_apply"}, "_apply": {"_host", "_domain"}})

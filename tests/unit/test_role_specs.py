@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils import schema
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain import schema
 
 CHECKOUT = Path(__file__).parents[2]
 # Options of the role that carry a domain option's name after the prefix.

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils import schema
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain import schema
 
 ROLE = Path(__file__).parents[3] / "roles/benchmark"
 VARS: dict[str, Any] = yaml.safe_load((ROLE / "vars/main.yml").read_text())

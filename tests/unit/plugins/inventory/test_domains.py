@@ -18,7 +18,7 @@ from ansible.plugins.loader import fragment_loader
 from ansible.utils.plugin_docs import get_docstring
 
 from ansible_collections.keystone.virtiofs.plugins.inventory import domains
-from ansible_collections.keystone.virtiofs.plugins.module_utils.errors import GatewayError
+from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import GatewayError
 
 SHARE = {"tag": "nix-store-share", "source": "/nix/store", "read_only": True}
 MARKED = """

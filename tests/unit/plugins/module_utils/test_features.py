@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils.features import (
+from ansible_collections.keystone.virtiofs.plugins.module_utils._features import (
     FEATURES,
     Feature,
     Virtiofsd,

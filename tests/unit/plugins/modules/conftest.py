@@ -15,9 +15,9 @@ import pytest
 from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils import hostfs, kvm, probe
-from ansible_collections.keystone.virtiofs.plugins.module_utils.gateway import Gateway
-from ansible_collections.keystone.virtiofs.plugins.module_utils.kvm import KvmProbe
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host import hostfs, kvm, probe
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.gateway import Gateway
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.kvm import KvmProbe
 from ansible_collections.keystone.virtiofs.tests.unit.support import TRIXIE
 
 URI = "test:///default"

@@ -16,10 +16,11 @@ from typing import Any
 import libvirt
 import pytest
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils import planner, probe
-from ansible_collections.keystone.virtiofs.plugins.module_utils.errors import GatewayError
-from ansible_collections.keystone.virtiofs.plugins.module_utils.executor import Executor
-from ansible_collections.keystone.virtiofs.plugins.module_utils.gateway import Gateway
+from ansible_collections.keystone.virtiofs.plugins.module_utils._apply.executor import Executor
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain import planner
+from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import GatewayError
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host import probe
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.gateway import Gateway
 from ansible_collections.keystone.virtiofs.plugins.modules import domain, domain_info, domains, share
 
 Run = Callable[..., dict[str, Any]]

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the modules do: observe, check, plan, execute, wait, describe.
+
+One Controller is one connection; it serves a task with one domain as well as one with a hundred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+from .._domain import planner, validation
+from .._domain.model import Observed, Plan
+from .._errors import InvalidInput, WaitTimeout
+from .._host import hostfs
+from .._host.gateway import Gateway
+from .._waiting import wait_until
+from .describe import SSH_HOST_KEY, describe
+from .executor import Executor
+from .preflight import Preflight
+
+Options = Mapping[str, Any]
+
+
+class Controller:
+    """Brings domains and shares to the wanted state over one connection to libvirt."""
+
+    def __init__(self, uri: str, check_mode: bool) -> None:
+        self._gateway = Gateway(uri)
+        self._check_mode = check_mode
+        state = hostfs.state_root(self._gateway.is_session)
+        self._preflight = Preflight(self._gateway, state)
+        self._executor = Executor(self._gateway, state)
+
+    def __enter__(self) -> Controller:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._gateway.__exit__(*exception)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the user should know although nothing failed."""
+        return [*self._preflight.warnings, *self._executor.warnings]
+
+    def apply_domain(self, options: Options) -> dict[str, Any]:
+        """Bring one domain to the wanted state; the module's return values."""
+        return self._apply([options], purge=False)[options["name"]]
+
+    def apply_domains(self, wanted: list[Options], purge: bool) -> dict[str, Any]:
+        """Bring many domains to the wanted state. All are checked and planned before the first is touched."""
+        names = [options["name"] for options in wanted]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise InvalidInput(f"listed twice: {', '.join(repeated)}", fix="List every domain once.")
+        results = self._apply(wanted, purge)
+        return {
+            "changed": any(result["changed"] for result in results.values()),
+            "restart_required": any(result["restart_required"] for result in results.values()),
+            "diff": [result["diff"] for result in results.values() if result["changed"]],
+            "domains": results,
+        }
+
+    def apply_share(self, options: Options) -> dict[str, Any]:
+        """Bring one share of an existing domain to the wanted state."""
+        validation.check_share(options)
+        name = options["domain"]
+        with self._exclusive():
+            observed = self._gateway.observe(name)
+            if options["state"] == "present":
+                self._preflight.check_shares([options], name)
+            plan = planner.plan_share(options, observed, self._preflight.host(name, options, observed))
+            self._execute(plan)
+        return self._result(plan)
+
+    def describe_domains(self, names: Iterable[str] | None, host_keys: bool = False) -> dict[str, Any]:
+        """Facts of the named domains, or of all; a domain that does not exist is left out."""
+        observed = self._gateway.observe_all()
+        chosen = observed if names is None else {name: observed[name] for name in names if name in observed}
+        facts = {name: describe(self._gateway, domain) for name, domain in chosen.items()}
+        if host_keys:
+            facts = {name: {**of, "ssh_host_key": self._ssh_host_key(name)} for name, of in facts.items()}
+        return facts
+
+    def _ssh_host_key(self, name: str) -> str | None:
+        """Type and key, without the comment."""
+        line = self._gateway.guest_file(name, SSH_HOST_KEY)
+        return " ".join(line.split()[:2]) if line else None
+
+    def _apply(self, wanted: list[Options], purge: bool) -> dict[str, dict[str, Any]]:
+        for options in wanted:
+            validation.check_domain(options)
+        with self._exclusive():
+            observed = self._observe([options["name"] for options in wanted], purge)
+            plans = [self._plan(options, observed[options["name"]]) for options in wanted]
+            if purge:
+                plans += self._plan_purge(observed, {options["name"] for options in wanted})
+            for plan in plans:
+                self._execute(plan)
+        for options in wanted:
+            if options.get("wait_for") and not self._check_mode:
+                self._wait(options)
+        return {plan.name: self._result(plan) for plan in plans}
+
+    def _observe(self, names: list[str], purge: bool) -> dict[str, Observed]:
+        """The named domains; with purge, or when there are several, all at once."""
+        if len(names) == 1 and not purge:
+            return {names[0]: self._gateway.observe(names[0])}
+        return {**{name: Observed(name) for name in names}, **self._gateway.observe_all()}
+
+    def _exclusive(self) -> AbstractContextManager[None]:
+        """Check mode changes nothing, so it waits for nobody; another machine's lock is out of reach."""
+        return nullcontext() if self._check_mode or self._gateway.is_remote else hostfs.exclusive()
+
+    def _plan(self, options: Options, observed: Observed) -> Plan:
+        name = options["name"]
+        if options["state"] != "absent":
+            self._preflight.check_domain(options)
+            options = validation.resolve_forwards(options, observed, partial(self._preflight.is_port_taken, name))
+        plan = planner.plan_domain(options, observed, self._preflight.host(name, options, observed))
+        self._preflight.check_conflicts(plan)
+        self._preflight.warnings += plan.warnings
+        return plan
+
+    def _plan_purge(self, observed: Mapping[str, Observed], listed: set[str]) -> list[Plan]:
+        """Plans that remove the domains which this collection made and which are no longer listed."""
+        absent = {"state": "absent", "remove_nvram": False, "remove_tpm_state": False}
+        return [
+            planner.plan_domain({"name": name, **absent}, domain, self._preflight.host(name))
+            for name, domain in sorted(observed.items())
+            if name not in listed and domain.persistent is not None and domain.persistent.is_own
+        ]
+
+    def _execute(self, plan: Plan) -> None:
+        if not self._check_mode:
+            self._executor.execute(plan)
+
+    def _wait(self, options: Options) -> None:
+        name, goal, timeout = options["name"], options["wait_for"], options["wait_timeout"]
+
+        def reached() -> bool | None:
+            observed = self._gateway.observe(name)
+            if not observed.is_active:
+                raise complaint()
+            return True if self._has_reached(goal, observed) else None
+
+        def complaint() -> WaitTimeout:
+            facts = describe(self._gateway, self._gateway.observe(name))
+            return WaitTimeout(
+                f"did not reach {goal} within {timeout} s; last seen: state {facts['state']},"
+                f" addresses {', '.join(facts.get('addresses', ())) or 'none'}",
+                fix=f"Look at the console: virsh --connect {self._gateway.uri} console {name}"
+                + (f", or at its log {facts['serial_log']}" if facts.get("serial_log") else ""),
+                domain=name,
+            )
+
+        wait_until(reached, timeout, complaint)
+
+    def _has_reached(self, goal: str, observed: Observed) -> bool:
+        if goal == "running":
+            return observed.run_state == "running"
+        if goal == "agent":
+            return self._gateway.agent_answers(observed.name)
+        facts = describe(self._gateway, observed)
+        if goal == "address":
+            return bool(facts["addresses"])
+        return facts["ssh"] is not None and hostfs.ssh_answers(facts["ssh"]["host"], facts["ssh"]["port"])
+
+    def _result(self, plan: Plan) -> dict[str, Any]:
+        return {
+            "changed": plan.changed,
+            "diff": {"before": plan.before, "after": plan.after},
+            "actions": [type(action).__name__ for action in plan.actions],
+            "restart_required": bool(plan.restart_reasons),
+            "restart_reasons": plan.restart_reasons,
+            "domain": describe(self._gateway, self._gateway.observe(plan.name)),
+        }

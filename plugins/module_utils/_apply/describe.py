@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A domain as return value; the same for every module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .._domain.model import Observed, given
+from .._host import hostfs
+from .._host.gateway import Gateway
+
+SSH_PORT = 22
+SSH_HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
+
+
+def describe(gateway: Gateway, observed: Observed) -> dict[str, Any]:
+    """What is to be known of a domain; of one that does not exist only its name and state."""
+    document = observed.live or observed.persistent
+    if document is None:
+        return {"name": observed.name, "state": observed.run_state}
+    defined = observed.persistent or document
+    interfaces = document.interfaces()
+    leased = gateway.addresses(observed.name) if observed.is_active else []
+    forward = _ssh_forward(interfaces)
+    forwarded = [forward["address"]] if forward and observed.is_active else []
+    return {
+        "name": observed.name,
+        "state": observed.run_state,
+        **document.options(),
+        "uuid": document.uuid,
+        "autostart": observed.autostart,
+        "persistent": observed.persistent is not None,
+        "managed_save": observed.managed_save,
+        "made_by_collection": defined.is_own,
+        "created_disks": defined.created_disks(),
+        "shared_memory": document.has_shared_memory(),
+        "free_ports": document.free_ports(),
+        "shares": [given(share) for share in document.shares().values()],
+        "persistent_shares": [given(share) for share in defined.shares().values()],
+        "disks": document.disks(),
+        "nvram": document.nvram(),
+        "interfaces": interfaces,
+        "addresses": leased or forwarded,
+        "ssh": _ssh(forward, leased),
+        "virtiofsd_logs": [] if gateway.is_remote else hostfs.virtiofsd_logs(observed.name, gateway.is_session),
+    }
+
+
+def _ssh_forward(interfaces: list[dict[str, Any]]) -> dict[str, Any] | None:
+    forwards = [forward for interface in interfaces for forward in interface["forwards"]]
+    return next((forward for forward in forwards if forward["guest_port"] == SSH_PORT), None)
+
+
+def _ssh(forward: Mapping[str, Any] | None, addresses: list[str]) -> dict[str, Any] | None:
+    """Where the guest's ssh server is reached from its hypervisor."""
+    if forward:
+        return {"host": forward["address"], "port": forward["host_port"]}
+    return {"host": addresses[0], "port": SSH_PORT} if addresses else None

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carry out a plan: every action is a call of the gateway or of hostfs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Callable
+
+from .._domain.definition import differences
+from .._domain.model import (
+    Action,
+    AttachShare,
+    BindReadOnly,
+    ChangeMedium,
+    CreateDisk,
+    Define,
+    Destroy,
+    DetachShare,
+    GrowDisk,
+    NoteRestart,
+    Plan,
+    RemoveDisk,
+    RemoveState,
+    RemoveWrapper,
+    ReservePorts,
+    Resume,
+    SetAutostart,
+    Shutdown,
+    Start,
+    Unbind,
+    Undefine,
+    WriteWrapper,
+)
+from .._errors import HostError
+from .._host import hostfs
+from .._host.gateway import Gateway
+
+
+class Executor:
+    """Does what a plan says, step by step; ``warnings`` collects what turned out on the way."""
+
+    def __init__(self, gateway: Gateway, state: str) -> None:
+        self._gateway = gateway
+        self._state = state
+        self.warnings: list[str] = []
+
+    def execute(self, plan: Plan) -> None:
+        """Raises HostError and GatewayError; what was done until then stays, and running the task again goes on."""
+        for action in plan.actions:
+            try:
+                self._step(plan.name, action)
+            except HostError as error:
+                error.domain = plan.name
+                raise
+            except OSError as error:
+                problem = f"{type(action).__name__} failed: {error}"
+                raise HostError(problem, fix="Correct this and run the task again.", domain=plan.name) from error
+
+    def _step(self, name: str, action: Action) -> None:
+        steps: dict[type, Callable[[Any], None]] = {
+            BindReadOnly: lambda a: hostfs.bind_read_only(a.source, a.target),
+            Unbind: lambda a: hostfs.unbind(a.target),
+            WriteWrapper: lambda a: hostfs.write_wrapper(a.path, a.virtiofsd, a.flags),
+            RemoveWrapper: lambda a: hostfs.remove_wrapper(a.path),
+            RemoveState: lambda _a: hostfs.remove_state(self._state, name),
+            RemoveDisk: lambda a: self._remove_disk(a.key),
+            CreateDisk: lambda a: self._create_disk(a.disk),
+            GrowDisk: lambda a: self._grow_disk(name, a),
+            Define: self._define,
+            ReservePorts: lambda a: self._reserve_ports(name, a.count),
+            NoteRestart: lambda a: self._note_restart(name, a.pending),
+            Undefine: lambda a: self._gateway.undefine(name, a.remove_nvram, a.remove_tpm_state),
+            Start: lambda _a: self._gateway.start(name),
+            Resume: lambda _a: self._gateway.resume(name),
+            Shutdown: lambda a: self._gateway.shutdown(name, a.timeout, a.force),
+            Destroy: lambda _a: self._gateway.destroy(name),
+            SetAutostart: lambda a: self._gateway.set_autostart(name, a.enabled),
+            AttachShare: lambda a: self._gateway.attach(name, a.xml),
+            DetachShare: lambda a: self._gateway.detach_share(name, a.tag, a.xml, a.timeout),
+            ChangeMedium: lambda a: self._gateway.change_medium(name, a.path),
+        }
+        steps[type(action)](action)
+
+    def _define(self, action: Define) -> None:
+        defined = self._gateway.define(action.document, action.expected)
+        after = defined.shares()
+        lost = [
+            f"{option} of share {tag}"
+            for tag, share in action.document.shares().items()
+            for option in differences(share, after.get(tag))
+        ]
+        if lost:
+            self.warnings.append(f"domain {defined.name}: this libvirt dropped {', '.join(lost)}")
+
+    def _reserve_ports(self, name: str, count: int) -> None:
+        self._redefine(name, lambda document: document.reserve_ports(count))
+
+    def _note_restart(self, name: str, pending: bool) -> None:
+        self._redefine(name, lambda document: document.note_restart(pending))
+
+    def _redefine(self, name: str, edit: Callable[[Any], None]) -> None:
+        defined = self._gateway.observe(name).persistent
+        if defined is not None:
+            edited = defined.copy()
+            edit(edited)
+            self._gateway.define(edited, defined)
+
+    def _remove_disk(self, key: str) -> None:
+        pool, _slash, volume = key.partition("/")
+        if pool:
+            self._gateway.remove_volume(pool, volume)
+        else:
+            hostfs.remove_image(key)
+
+    def _create_disk(self, disk: Mapping[str, Any]) -> None:
+        image_format = disk.get("format") or "qcow2"
+        if disk.get("pool"):
+            self._gateway.create_volume(disk["pool"], disk["volume"], disk["size"], image_format, disk.get("backing"))
+        else:
+            hostfs.create_image(disk["path"], image_format, disk.get("size"), disk.get("backing"))
+
+    def _grow_disk(self, name: str, action: GrowDisk) -> None:
+        disk = action.disk
+        if action.target:
+            self._gateway.resize_disk(name, action.target, disk["size"])
+        elif disk.get("pool"):
+            self._gateway.resize_volume(disk["pool"], disk["volume"], disk["size"])
+        else:
+            hostfs.grow_image(disk["path"], action.format, disk["size"])

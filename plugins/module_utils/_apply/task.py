@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The frame of every module that talks to libvirt: import guards, one connection, one ladder of errors."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from .._domain.xml.places import LXML_IMPORT_ERROR
+from .._errors import VirtiofsError
+from .._host.gateway import LIBVIRT_IMPORT_ERROR
+from .controller import Controller
+
+
+def run(module: AnsibleModule, work: Callable[[Controller], dict[str, Any]]) -> None:
+    """Do the work over one connection and leave the module, also when it fails."""
+    for library, error in (("libvirt-python", LIBVIRT_IMPORT_ERROR), ("lxml", LXML_IMPORT_ERROR)):
+        if error:
+            module.fail_json(msg=missing_required_lib(library), exception=error)
+    try:
+        with Controller(module.params["uri"], module.check_mode) as controller:
+            result = work(controller)
+            for warning in controller.warnings:
+                module.warn(warning)
+    except VirtiofsError as error:
+        module.fail_json(exception=error, **error.as_result())
+    module.exit_json(**result)

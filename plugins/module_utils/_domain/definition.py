@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The definition as it should be: what is there, with everything that differs written over it. Pure."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from .._errors import InvalidInput
+from .model import DiskImage, Host, Observed, Wanted, disk_key, given
+from .schema import DOMAIN, SHARE, Codec
+from .state_paths import Realisation
+from .validation import can_enforce_read_only
+from .xml.codecs import write_field
+from .xml.document import DomainXml
+from .xml.network import mac_for
+
+
+def target_document(wanted: Wanted, shares: list[dict[str, Any]], observed: Observed, host: Host) -> DomainXml:
+    """The persistent document as it should be: what is there, with everything that differs written over it."""
+    document = _base(wanted, observed, host)
+    current = document.options()
+    values = given(wanted)
+    if values.get("virt_type") == "auto":
+        values["virt_type"] = current["virt_type"] if observed.persistent is not None else host.virt_type
+    if values.get("secure_boot") not in (None, "off"):
+        values.setdefault("firmware", "uefi")
+    if values.get("firmware") == "uefi" and (observed.persistent is None or current["firmware"] == "bios"):
+        # Left to itself, libvirt takes the first UEFI it finds, on Debian one that boots only what Microsoft signed.
+        values.setdefault("secure_boot", "off")
+    if observed.persistent is None and not wanted.get("xml"):
+        values = {**_initial(values, host), **values}
+    for option in DOMAIN:
+        value = values.get(option.option)
+        if value is not None and value != current[option.option]:
+            write_field(option, document.root, value)
+            # Writing one firmware option forgets what libvirt selected for the other.
+            current = document.options() if option.codec is Codec.FIRMWARE else current
+    set_shares(document, shares, host)
+    _set_disks(document, wanted, host)
+    if wanted.get("interfaces") is not None:
+        _set_interfaces(document, wanted)
+    if observed.persistent is None:
+        document.set_mark(defined="yes")
+    return document
+
+
+def _initial(values: Wanted, host: Host) -> dict[str, Any]:
+    """What a new domain gets when the task does not say."""
+    initial = {option.option: option.initial for option in DOMAIN if option.initial is not None}
+    virt_type = values.get("virt_type") or host.virt_type
+    # Under TCG every emulated CPU feature costs: qemu64 boots a guest twice as fast as max (measured: 62 s, 128 s).
+    cpu = "host-passthrough" if virt_type == "kvm" else "qemu64" if host.architecture == "x86_64" else "maximum"
+    return {**initial, "virt_type": virt_type, "cpu": cpu}
+
+
+def _base(wanted: Wanted, observed: Observed, host: Host) -> DomainXml:
+    if not wanted.get("xml"):
+        if observed.persistent is not None:
+            return observed.persistent.copy()
+        return DomainXml.skeleton(wanted["name"], host.architecture)
+    template = DomainXml(wanted["xml"], origin="the xml option")
+    _check_template(template, wanted, observed)
+    digest = template.digest()
+    if observed.persistent is not None and observed.persistent.template == digest:
+        return observed.persistent.copy()
+    if observed.persistent is not None:
+        template.adopt(observed.persistent)
+    template.set_mark(template=digest)
+    return template
+
+
+def _check_template(template: DomainXml, wanted: Wanted, observed: Observed) -> None:
+    if template.name not in (None, wanted["name"]):
+        raise InvalidInput(
+            f"the xml option is of a domain named {template.name!r}",
+            domain=wanted["name"],
+            fix="Make name and the XML's <name> the same.",
+        )
+    uuid = observed.persistent.uuid if observed.persistent else None
+    if template.uuid and uuid and template.uuid != uuid:
+        raise InvalidInput(
+            f"the xml option has uuid {template.uuid}, the existing domain has {uuid}",
+            domain=wanted["name"],
+            fix="Remove <uuid> from the XML: the domain keeps its own.",
+        )
+    template.set_name(wanted["name"])
+
+
+def realisation(document_name: str, host: Host) -> Realisation:
+    """How this host makes read-only shares and virtiofsd flags real."""
+    return Realisation(document_name, can_enforce_read_only(host), host.state)
+
+
+def set_shares(document: DomainXml, shares: list[dict[str, Any]], host: Host) -> None:
+    current = document.shares()
+    how = realisation(document.name or "", host)
+    for share in shares:
+        if not differences(share, current.get(share["tag"])):
+            continue
+        document.set_share(share, how)
+    if shares and not document.has_shared_memory():
+        document.share_memory()
+
+
+def differences(wanted: Wanted, current: Wanted | None) -> list[str]:
+    """The share options that are given and differ; a missing share differs in its tag."""
+    if current is None:
+        return ["tag"]
+    options = {option.option for option in SHARE}
+    return [option for option, value in given(wanted).items() if option in options and value != current[option]]
+
+
+def _set_disks(document: DomainXml, wanted: Wanted, host: Host) -> None:
+    current = {disk_key(disk): disk for disk in document.disks()}
+    for disk in wanted.get("disks") or ():
+        there = current.get(disk_key(disk))
+        if there is None:
+            image = host.images.get(disk_key(disk))
+            image_format = _image_format(disk, image, wanted["name"]) if image else disk.get("format")
+            document.add_disk({**disk, "format": image_format}, bool(image and image.is_block_device))
+            continue
+        for option in ("format", "bus"):
+            if disk.get(option) and there[option] and disk[option] != there[option]:
+                raise InvalidInput(
+                    f"disk {disk_key(disk)}: {option} is {there[option]}, it cannot become {disk[option]}",
+                    fix="Give a new disk, or leave the option out.",
+                    domain=wanted["name"],
+                )
+
+
+def _image_format(disk: Wanted, image: DiskImage, domain: str) -> str:
+    """The format of an image that is there already.
+
+    A guest can write a qcow2 header into its raw disk, with any file of the host as backing image. So a format that was
+    only recognised is not trusted when it leads to a file that the task does not name.
+    """
+    if not disk.get("format") and image.backing and image.backing != disk.get("backing"):
+        raise InvalidInput(
+            f"disk {disk_key(disk)} looks like {image.format} over {image.backing}",
+            domain=domain,
+            fix="Give its format, or the backing image it is meant to have.",
+        )
+    return disk.get("format") or image.format
+
+
+def _set_interfaces(document: DomainXml, wanted: Wanted) -> None:
+    """Listed interfaces take the place of those that are there; what is there beyond them stays."""
+    there = document.interfaces()
+    left = {forwards: [i for i in there if bool(i["forwards"]) is forwards] for forwards in (False, True)}
+    listed = sorted(wanted["interfaces"], key=_forwards)
+    # Forwards live elsewhere in the document: one of the same kind is replaced first, else one of the other kind.
+    replaced = [left[_forwards(interface)].pop(0) if left[_forwards(interface)] else None for interface in listed]
+    macs = {interface["mac"].lower() for interface in (*there, *listed) if interface["mac"]}
+    resolved = []
+    for index, (interface, same_kind) in enumerate(zip(listed, replaced)):
+        other_kind = left[not _forwards(interface)]
+        before = same_kind or (other_kind.pop(0) if other_kind else {})
+        mac = (interface["mac"] or before.get("mac") or _unused_mac(wanted["name"], index, macs)).lower()
+        macs.add(mac)
+        source = interface["source"] or ("default" if interface["type"] == "network" else None)
+        model = interface["model"] or before.get("model") or "virtio"
+        resolved.append(
+            {**interface, "mac": mac, "model": model, "source": source, "forwards": interface["forwards"] or []}
+        )
+    complete = sorted([*resolved, *left[False], *left[True]], key=_forwards)
+    if complete != there:
+        document.set_interfaces(complete)
+
+
+def _forwards(interface: Wanted) -> bool:
+    return bool(interface["forwards"])
+
+
+def _unused_mac(name: str, index: int, used: set[str]) -> str:
+    return next(mac for mac in (mac_for(name, number) for number in itertools.count(index)) if mac not in used)

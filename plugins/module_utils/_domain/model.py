@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What plans are made of: what was observed, what the host can do, the actions. Values only."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._features import Virtiofsd
+from .state_paths import STATE
+from .xml.document import DomainXml
+
+Wanted = Mapping[str, Any]
+"""Module options; None means not given."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A domain as libvirt has it now. ``persistent`` and ``live`` are None where there is no such definition."""
+
+    name: str
+    persistent: DomainXml | None = None
+    live: DomainXml | None = None
+    run_state: str = "absent"  # absent, stopped, running, paused
+    autostart: bool = False
+    managed_save: bool = False
+
+    @property
+    def is_active(self) -> bool:
+        return self.run_state in ("running", "paused")
+
+
+@dataclass(frozen=True)
+class DiskImage:
+    """A disk image that exists; ``size`` is what the guest sees, in MiB."""
+
+    size: int
+    format: str
+    backing: str | None = None
+    is_block_device: bool = False
+
+
+@dataclass(frozen=True)
+class Host:
+    """What the planner must know of the host. ``local`` is False where files cannot be reached (remote URI)."""
+
+    libvirt: int
+    virtiofsd: Virtiofsd | None
+    local: bool = True
+    session: bool = False
+    state: str = STATE
+    has_state: bool = False  # the domain has a directory below state
+    binds: Mapping[str, bool] = field(default_factory=dict)  # target: mounted read-only and in fstab
+    wrappers: Mapping[str, bool] = field(default_factory=dict)  # path: starts the virtiofsd that is there now
+    real_paths: Mapping[str, str] = field(default_factory=dict)  # of sources, symbolic links resolved
+    images: Mapping[str, DiskImage] = field(default_factory=dict)  # by path or pool/volume
+    virt_type: str = "qemu"  # what "auto" means here
+    architecture: str = "x86_64"
+
+    def real_path(self, path: str) -> str:
+        return self.real_paths.get(path) or posixpath.normpath(path)
+
+
+@dataclass(frozen=True)
+class Action:
+    """One step. The gateway or hostfs executes it."""
+
+
+@dataclass(frozen=True)
+class BindReadOnly(Action):
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Unbind(Action):
+    target: str
+
+
+@dataclass(frozen=True)
+class WriteWrapper(Action):
+    path: str
+    virtiofsd: str
+    flags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RemoveWrapper(Action):
+    path: str
+
+
+@dataclass(frozen=True)
+class CreateDisk(Action):
+    disk: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class GrowDisk(Action):
+    disk: Mapping[str, Any]
+    format: str
+    target: str  # of the running domain, "" when it is not running
+
+
+@dataclass(frozen=True)
+class RemoveDisk(Action):
+    key: str  # path or pool/volume
+
+
+@dataclass(frozen=True)
+class RemoveState(Action):
+    """The domain's directory below STATE."""
+
+
+@dataclass(frozen=True)
+class Define(Action):
+    document: DomainXml
+    expected: DomainXml | None  # what was there when the plan was made: anything else is another tool's change
+
+
+@dataclass(frozen=True)
+class ReservePorts(Action):
+    """Add what is missing to this many free ports; they are known only when libvirt has placed all devices."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class NoteRestart(Action):
+    """Remember in the definition that a restart is under way, or that it is done."""
+
+    pending: bool
+
+
+@dataclass(frozen=True)
+class Undefine(Action):
+    remove_nvram: bool
+    remove_tpm_state: bool
+
+
+@dataclass(frozen=True)
+class Start(Action):
+    pass
+
+
+@dataclass(frozen=True)
+class Resume(Action):
+    pass
+
+
+@dataclass(frozen=True)
+class Shutdown(Action):
+    timeout: int
+    force: bool
+
+
+@dataclass(frozen=True)
+class Destroy(Action):
+    pass
+
+
+@dataclass(frozen=True)
+class SetAutostart(Action):
+    enabled: bool
+
+
+@dataclass(frozen=True)
+class AttachShare(Action):
+    tag: str
+    xml: str
+
+
+@dataclass(frozen=True)
+class DetachShare(Action):
+    tag: str
+    xml: str
+    timeout: int
+
+
+@dataclass(frozen=True)
+class ChangeMedium(Action):
+    path: str
+
+
+@dataclass
+class Plan:
+    """What to do, and what it changes."""
+
+    name: str
+    actions: list[Action] = field(default_factory=list)
+    before: dict[str, Any] = field(default_factory=dict)
+    after: dict[str, Any] = field(default_factory=dict)
+    restart_reasons: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.actions)
+
+
+def given(wanted: Wanted) -> dict[str, Any]:
+    """The options that the task names."""
+    return {option: value for option, value in wanted.items() if value is not None}
+
+
+def disk_key(disk: Wanted) -> str:
+    """What identifies a disk: its path, or pool/volume."""
+    return disk.get("path") or f"{disk.get('pool')}/{disk.get('volume')}"

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Refuse what cannot be, before anything is touched. Pure: the host is given as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Callable
+
+from .._errors import InvalidInput, Unsupported
+from .._features import unavailable
+from .model import Host, Observed, Wanted, disk_key
+from .schema import OF_DOMAIN, OF_SHARE, SHARE, is_below, problems
+
+# Checks of the wanted state alone.
+
+
+def check_domain(wanted: Wanted) -> None:
+    """Raise InvalidInput when the wanted domain contradicts itself; needs nothing from the host."""
+    found = problems(OF_DOMAIN, wanted)
+    shares = wanted.get("shares") or []
+    found += _list_problems("shares", [share["tag"] for share in shares], "tag")
+    for share in shares:
+        found += [f"share {share['tag']}: {problem}" for problem in _share_problems(share)]
+    disks = wanted.get("disks") or []
+    found += _list_problems("disks", [disk_key(disk) for disk in disks], "disk")
+    for disk in disks:
+        if bool(disk.get("path")) == bool(disk.get("pool") and disk.get("volume")):
+            found.append("disks: give either path, or pool and volume")
+    found += _interface_problems(wanted.get("interfaces") or [])
+    if wanted.get("secure_boot") not in (None, "off") and wanted.get("firmware") == "bios":
+        found.append("secure_boot: needs firmware uefi")
+    if (wanted.get("initrd") or wanted.get("cmdline")) and not wanted.get("kernel") and not wanted.get("xml"):
+        found.append("kernel: initrd and cmdline are used only with a kernel")
+    if wanted["state"] not in ("running", "present") and wanted.get("wait_for"):
+        found.append(f"wait_for: a domain in state {wanted['state']} never gets there")
+    _raise(found, wanted["name"])
+
+
+def check_share(wanted: Wanted) -> None:
+    """Raise InvalidInput when the wanted share contradicts itself."""
+    found = problems(OF_SHARE, wanted)
+    if wanted["state"] == "present":
+        found += _share_problems(wanted)
+    _raise(found, wanted["domain"], wanted["tag"])
+
+
+def _raise(found: list[str], domain: str, share: str | None = None) -> None:
+    if found:
+        raise InvalidInput("; ".join(found), fix="Nothing was changed; correct the task.", domain=domain, share=share)
+
+
+def _list_problems(option: str, keys: list[str], what: str) -> list[str]:
+    return [f"{option}: {what} {key!r} is used twice" for key in sorted({key for key in keys if keys.count(key) > 1})]
+
+
+# What a virtiofsd that somebody else runs decides for itself.
+_DAEMON_OPTIONS = (
+    "read_only",
+    "cache",
+    "xattr",
+    "sandbox",
+    "thread_pool_size",
+    "open_files",
+    "posix_lock",
+    "flock",
+    "inode_file_handles",
+    "idmap",
+)
+
+
+def _share_problems(share: Wanted) -> list[str]:
+    if bool(share.get("source")) == bool(share.get("socket")):
+        return ["give either source or socket"]
+    if share.get("socket"):
+        return [
+            f"{option}: is decided by the virtiofsd behind the socket"
+            for option in _DAEMON_OPTIONS
+            if share.get(option) is not None
+        ]
+    return []
+
+
+def _interface_problems(interfaces: list[Wanted]) -> list[str]:
+    macs = [interface["mac"].lower() for interface in interfaces if interface.get("mac")]
+    found = _list_problems("interfaces", macs, "MAC address")
+    for interface in interfaces:
+        if interface["type"] == "bridge" and not interface.get("source"):
+            found.append("interfaces: a bridge interface needs source, the name of the bridge")
+        if interface["type"] != "user" and interface.get("forwards"):
+            found.append("interfaces: only interfaces of type user forward ports")
+        if interface["type"] == "user" and interface.get("source"):
+            found.append("interfaces: user networking has no source")
+    return found
+
+
+# Checks against the host.
+
+
+def check_features(shares: Iterable[Wanted], host: Host, domain: str) -> None:
+    """Raise Unsupported when the host is too old for an option, naming the version that has it."""
+    for share in shares:
+        for option in SHARE:
+            value = share.get(option.option)
+            needed = (
+                option.feature and value is not None and (not option.needs_feature or value in option.needs_feature)
+            )
+            if option.option == "tag" and share.get("socket"):
+                needed = False
+            reason = unavailable(option.feature, host.libvirt, host.virtiofsd) if needed else None
+            if reason:
+                raise Unsupported(
+                    f"{option.option}: {reason}",
+                    fix=_upgrade(option.option),
+                    domain=domain,
+                    share=share["tag"],
+                )
+        if host.session and unavailable("session", host.libvirt, host.virtiofsd):
+            raise Unsupported(
+                str(unavailable("session", host.libvirt, host.virtiofsd)),
+                fix="Use qemu:///system, or upgrade.",
+                domain=domain,
+                share=share["tag"],
+            )
+        _check_read_only(share, host, domain)
+
+
+def _upgrade(option: str) -> str:
+    if option == "tag":
+        return "Install virtiofsd on the host (role keystone.virtiofs.host does), or upgrade libvirt."
+    return f"Leave {option} out, or upgrade the host."
+
+
+def _check_read_only(share: Wanted, host: Host, domain: str) -> None:
+    if not share.get("read_only") or can_enforce_read_only(host) or (host.local and not host.session):
+        return
+    raise Unsupported(
+        f"read_only: {unavailable('readonly', host.libvirt, host.virtiofsd)}, and a read-only bind mount of the source"
+        " can only be made by root on the host itself",
+        fix="Run the task on the host with qemu:///system, or upgrade.",
+        domain=domain,
+        share=share["tag"],
+    )
+
+
+def can_enforce_read_only(host: Host) -> bool:
+    return unavailable("readonly", host.libvirt, host.virtiofsd) is None
+
+
+def check_nesting(shares: Mapping[str, Wanted], host: Host, domain: str) -> None:
+    """Raise InvalidInput when a share lies in a writable share: the guest could write to it through that one."""
+    for tag, share in shares.items():
+        for other_tag, other in shares.items():
+            source, writable = share.get("source"), other.get("source")
+            if tag == other_tag or not source or not writable or other.get("read_only"):
+                continue
+            if is_below(host.real_path(source), host.real_path(writable)):
+                raise InvalidInput(
+                    f"source {source} lies in {writable}, which share {other_tag} hands out writable",
+                    fix=f"Make {other_tag} read_only, or share another directory.",
+                    domain=domain,
+                    share=tag,
+                )
+
+
+def check_new_disk(disk: Wanted, host: Host, domain: str) -> None:
+    key, backing = disk_key(disk), disk.get("backing")
+    if not disk.get("size") and (not backing or disk.get("pool")):
+        fix = "Give size (MiB) to have it created; a file can also be created over a backing image."
+        raise InvalidInput(f"disk {key} does not exist", domain=domain, fix=fix)
+    if not backing or not host.local:
+        return
+    original = host.images.get(backing)
+    if original is None:
+        problem = f"disk {key}: its backing image {backing} does not exist"
+        raise InvalidInput(problem, domain=domain, fix="Create it first.")
+    if disk.get("size") and disk["size"] < original.size:
+        raise InvalidInput(
+            f"disk {key}: size {disk['size']} MiB is less than the {original.size} MiB of its backing image",
+            domain=domain,
+            fix="Give more, or leave size out.",
+        )
+
+
+# Forwarded ports.
+
+
+def resolve_forwards(wanted: Wanted, observed: Observed, is_taken: Callable[[str, int], bool]) -> Wanted:
+    """Decide the host ports: a ``next_free`` forward keeps the port it once got, else takes the next free one.
+
+    ``is_taken(address, port)`` is asked only for ports that a start would have to open. Raises InvalidInput when a
+    fixed port is taken by somebody else.
+    """
+    if not any(interface.get("forwards") for interface in wanted.get("interfaces") or ()):
+        return wanted
+    kept = {
+        (f["address"], f["guest_port"]): f["host_port"]
+        for document in (observed.persistent,)
+        if document
+        for interface in document.interfaces()
+        for f in interface["forwards"]
+    }
+    chosen: set[tuple[str, int]] = set()
+    interfaces = []
+    for interface in wanted["interfaces"]:
+        forwards = []
+        for forward in interface.get("forwards") or ():
+            port = _host_port(forward, kept, chosen, observed, is_taken, wanted)
+            chosen.add((forward["address"], port))
+            forwards.append({"address": forward["address"], "host_port": port, "guest_port": forward["guest_port"]})
+        interfaces.append({**interface, "forwards": forwards})
+    return {**wanted, "interfaces": interfaces}
+
+
+def _host_port(
+    forward: Wanted,
+    kept: Mapping[Any, int],
+    chosen: set[tuple[str, int]],
+    observed: Observed,
+    is_taken: Callable[[str, int], bool],
+    wanted: Wanted,
+) -> int:
+    address, port = forward["address"], int(forward["host_port"])
+    before = kept.get((address, forward["guest_port"]))
+    if forward.get("next_free"):
+        if before is not None and (observed.is_active or not is_taken(address, before)):
+            return before
+        while (address, port) in chosen or is_taken(address, port):
+            port += 1
+        if port > 65535:
+            raise InvalidInput(
+                f"no port from {forward['host_port']} up is free on {address}",
+                fix="Free one, or start lower.",
+                domain=wanted["name"],
+            )
+        return port
+    opens = not (observed.is_active and before == port)
+    if (address, port) in chosen or (opens and is_taken(address, port)):
+        raise InvalidInput(
+            f"port {port} on {address} is taken",
+            domain=wanted["name"],
+            fix="Choose another host_port, or set next_free to take the next free one.",
+        )
+    return port

@@ -1,0 +1,392 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The only importer of libvirt: one connection, read, change, wait.
+
+Every libvirt error becomes a GatewayError that carries libvirt's code and message, the domain, and what to do.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+try:
+    import libvirt
+except ImportError:
+    LIBVIRT_IMPORT_ERROR: str | None = traceback.format_exc()
+else:
+    LIBVIRT_IMPORT_ERROR = None
+    # libvirt's default handler prints every error to stderr, also those that are expected and handled.
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+
+from .._domain.model import DiskImage, Observed
+from .._domain.xml.document import DomainXml, volume_xml
+from .._errors import GatewayError, WaitTimeout
+from .._waiting import wait_until
+
+# A guest that is still booting does not hear the power button: it is pressed again, after this many seconds.
+SHUTDOWN_INTERVAL = 10.0
+
+# virErrorNumber: https://libvirt.org/html/libvirt-virterror.html
+NO_DOMAIN = 42
+_CONNECT_FIXES = {
+    38: "Is libvirtd running (systemctl start libvirtd; without systemd: service virtlogd start; service libvirtd"
+    " start), is the host reached, and is the user in group libvirt?",
+    45: "Run as root (become: true), or add the user to group libvirt.",
+}
+_DEFINE_FIXES = {
+    9: "A domain of that name or uuid exists; give another name, or leave <uuid> out of the XML.",
+    92: "The host's libvirt does not know an element of the XML.",
+}
+_FIXES = {
+    3: "The host's libvirt or QEMU is too old for this; keystone.virtiofs.host_info tells what it can do.",
+    55: "The domain's state does not allow it; keystone.virtiofs.domain_info shows the state.",
+    67: "The domain's definition does not allow it; see libvirt's message.",
+}
+
+
+@contextmanager
+def _translated(problem: str, domain: str | None = None, fixes: Mapping[int, str] | None = None) -> Iterator[None]:
+    try:
+        yield
+    except libvirt.libvirtError as error:
+        code, message = error.get_error_code() or 0, error.get_error_message() or str(error)
+        raise GatewayError(
+            f"{problem}: {message}",
+            code=code,
+            libvirt_message=message,
+            domain=domain,
+            fix=(_FIXES if fixes is None else fixes).get(code, ""),
+        ) from error
+
+
+def _addresses(domain: Any, source: int, order: Callable[[list[Any]], list[Any]] = list) -> list[str]:
+    try:
+        interfaces = domain.interfaceAddresses(source)
+    except libvirt.libvirtError:
+        return []
+    return [
+        entry["addr"]
+        for interface, values in interfaces.items()
+        if interface != "lo"
+        for entry in order(values["addrs"] or [])
+        if not entry["addr"].startswith("fe80:")
+    ]
+
+
+def _newest_first(leases: list[Any]) -> list[Any]:
+    """IPv4 first. libvirt appends a new lease; that of a system which was installed over stays until it expires."""
+    newest_first = leases[::-1]
+    return sorted(newest_first, key=lambda lease: int(lease["type"]))
+
+
+class Gateway:
+    """One connection to libvirt."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        with _translated(f"cannot connect to {uri}", fixes=_CONNECT_FIXES):
+            self._connection = libvirt.open(uri)
+
+    def __enter__(self) -> Gateway:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._connection.close()
+
+    # Reading.
+
+    @property
+    def is_remote(self) -> bool:
+        """The hypervisor is another machine: its files are out of reach."""
+        host = self.uri.partition("://")[2].partition("/")[0]
+        return bool(host)
+
+    @property
+    def is_session(self) -> bool:
+        return self.uri.partition("?")[0].endswith("/session")
+
+    def libvirt_version(self) -> int:
+        """As libvirt encodes it: 11003000 is 11.3.0."""
+        with _translated("cannot read libvirt's version"):
+            return int(self._connection.getLibVersion())
+
+    def memory(self) -> int:
+        """The host's memory in MiB."""
+        with _translated("cannot read the host's memory"):
+            return int(self._connection.getInfo()[1])
+
+    def architecture(self) -> str:
+        """The host's architecture, as in x86_64."""
+        with _translated("cannot read the host's architecture"):
+            return str(self._connection.getInfo()[0])
+
+    def max_vcpus(self) -> int:
+        """How many vCPUs the hypervisor gives a domain; 0 where it does not tell."""
+        try:
+            return int(self._connection.getMaxVcpus("kvm"))
+        except libvirt.libvirtError:
+            return 0
+
+    def observe(self, name: str) -> Observed:
+        """The domain as it is now."""
+        domain = self._find(name)
+        return Observed(name) if domain is None else self._observe(domain)
+
+    def observe_all(self) -> dict[str, Observed]:
+        """All domains by name."""
+        with _translated("cannot list domains"):
+            domains = self._connection.listAllDomains()
+        observed = {}
+        for domain in domains:
+            try:
+                observed[domain.name()] = self._observe(domain)
+            except GatewayError as error:
+                if error.code != NO_DOMAIN:  # another tool has removed it since
+                    raise
+        return observed
+
+    def _observe(self, domain: Any) -> Observed:
+        name = domain.name()
+        with _translated("cannot read the domain", name):
+            active = bool(domain.isActive())
+            live = DomainXml(domain.XMLDesc(0)) if active else None
+            persistent = bool(domain.isPersistent())
+            return Observed(
+                name,
+                persistent=DomainXml(self._persistent_text(domain)) if persistent else None,
+                live=live,
+                run_state=self._run_state(domain),
+                autostart=persistent and bool(domain.autostart()),
+                managed_save=bool(domain.hasManagedSaveImage()),
+            )
+
+    @staticmethod
+    def _persistent_text(domain: Any) -> str:
+        return str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE))
+
+    @staticmethod
+    def _run_state(domain: Any) -> str:
+        state = domain.state()[0]
+        if state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED):
+            return "paused"
+        return "running" if domain.isActive() else "stopped"
+
+    def volume(self, pool: str, name: str) -> DiskImage | None:
+        """A storage volume, None when it does not exist."""
+        volume = self._find_volume(pool, name)
+        if volume is None:
+            return None
+        with _translated(f"cannot read volume {pool}/{name}"):
+            text = volume.XMLDesc(0)
+            kind = "qcow2" if "<format type='qcow2'/>" in text else "raw"
+            return DiskImage(int(volume.info()[1]) // 2**20, kind)
+
+    def volume_path(self, pool: str, name: str) -> str | None:
+        """The file of a storage volume; None when it, or its pool, does not exist."""
+        try:
+            return str(self._connection.storagePoolLookupByName(pool).storageVolLookupByName(name).path())
+        except libvirt.libvirtError:
+            return None
+
+    def addresses(self, name: str) -> list[str]:
+        """The IP addresses of a running domain, from DHCP leases (the newest first), else from the guest agent."""
+        domain = self._find(name)
+        if domain is None:
+            return []
+        leased = _addresses(domain, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE, _newest_first)
+        return leased or _addresses(domain, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
+
+    def agent_answers(self, name: str) -> bool:
+        """The guest agent answers a ping; False also while it is not up."""
+        return self._ask_agent(name, "guest-ping") is not None
+
+    def guest_file(self, name: str, path: str) -> str | None:
+        """A short text file of the guest's, read by the guest agent; None when that is not possible."""
+        handle = self._ask_agent(name, "guest-file-open", path=path)
+        if handle is None:
+            return None
+        content = self._ask_agent(name, "guest-file-read", handle=handle)
+        self._ask_agent(name, "guest-file-close", handle=handle)
+        return None if content is None else base64.b64decode(content["buf-b64"]).decode()
+
+    def _ask_agent(self, name: str, command: str, **arguments: Any) -> Any:
+        """The guest agent's answer to a command; None when there is none."""
+        import libvirt_qemu  # only this call needs it
+
+        domain = self._find(name)
+        question = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
+        try:
+            return domain and json.loads(libvirt_qemu.qemuAgentCommand(domain, question, 10, 0))["return"]
+        except libvirt.libvirtError:
+            return None
+
+    # Changing.
+
+    def define(self, document: DomainXml, expected: DomainXml | None) -> DomainXml:
+        """Define a domain, validated against libvirt's schema; returns what libvirt made of it.
+
+        ``expected`` is the definition the change was planned on; when another tool has changed it since, nothing is
+        overwritten.
+        """
+        name = document.name or ""
+        current = self.observe(name).persistent
+        if (current and current.digest()) != (expected and expected.digest()):
+            raise GatewayError(
+                "another tool is changing the domain: its definition is not what was read before",
+                domain=name,
+                fix="Run the task again.",
+            )
+        with _translated("cannot define the domain", name, _DEFINE_FIXES):
+            domain = self._connection.defineXMLFlags(document.text(), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+            return DomainXml(self._persistent_text(domain))
+
+    def undefine(self, name: str, remove_nvram: bool, remove_tpm_state: bool) -> None:
+        """Undefine, together with what only libvirt knows of: managed save and the metadata of snapshots."""
+        flags = (
+            libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+            | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+        )
+        flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM if remove_nvram else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
+        if self.libvirt_version() >= 8009000:  # before, the TPM state always went with the domain
+            flags |= libvirt.VIR_DOMAIN_UNDEFINE_TPM if remove_tpm_state else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM
+        with _translated("cannot undefine the domain", name):
+            self._domain(name).undefineFlags(flags)
+
+    def start(self, name: str) -> None:
+        with _translated("cannot start the domain", name):
+            self._domain(name).create()
+
+    def resume(self, name: str) -> None:
+        with _translated("cannot resume the domain", name):
+            domain = self._domain(name)
+            if domain.state()[0] == libvirt.VIR_DOMAIN_PMSUSPENDED:
+                domain.pMWakeup()
+            else:
+                domain.resume()
+
+    def destroy(self, name: str) -> None:
+        """Pull the plug."""
+        with _translated("cannot stop the domain", name):
+            self._domain(name).destroy()
+
+    def shutdown(self, name: str, timeout: float, force: bool) -> None:
+        """Ask the guest to power off and wait until it did; with ``force``, pull the plug after the timeout."""
+        if self.observe(name).run_state == "paused":
+            self.resume(name)
+        asked = -SHUTDOWN_INTERVAL
+
+        def is_off() -> bool | None:
+            nonlocal asked
+            if not self.observe(name).is_active:
+                return True
+            if time.monotonic() - asked >= SHUTDOWN_INTERVAL:
+                self._ask_to_power_off(name)
+                asked = time.monotonic()
+            return None
+
+        complaint = WaitTimeout(
+            f"the guest did not power off within {timeout:g} s",
+            domain=name,
+            fix="Give it more shutdown_timeout, or set force_stop to pull the plug.",
+        )
+        try:
+            wait_until(is_off, timeout, lambda: complaint)
+        except WaitTimeout:
+            if not force:
+                raise
+            self.destroy(name)
+
+    def _ask_to_power_off(self, name: str) -> None:
+        try:
+            self._domain(name).shutdown()
+        except libvirt.libvirtError as error:
+            # It has powered off between being looked at and being asked.
+            if self.observe(name).is_active:
+                raise GatewayError(f"cannot shut the domain down: {error}", domain=name) from error
+
+    def set_autostart(self, name: str, enabled: bool) -> None:
+        with _translated("cannot set autostart", name):
+            self._domain(name).setAutostart(int(enabled))
+
+    def attach(self, name: str, xml: str) -> None:
+        """Hot plug a device into the running domain."""
+        with _translated("cannot attach the share to the running domain", name):
+            self._domain(name).attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def detach_share(self, name: str, tag: str, xml: str, timeout: float) -> None:
+        """Hot unplug a share and wait until it is gone: libvirt returns while the guest still has to let go."""
+        with _translated("cannot detach the share from the running domain", name):
+            self._domain(name).detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+        def gone() -> bool | None:
+            live = self.observe(name).live
+            return True if live is None or tag not in live.shares() else None
+
+        wait_until(
+            gone,
+            timeout,
+            lambda: WaitTimeout(
+                f"the guest did not release the share within {timeout:g} s",
+                domain=name,
+                share=tag,
+                fix="Unmount it in the guest (a guest that is still booting cannot answer), then run the task again.",
+            ),
+        )
+
+    def change_medium(self, name: str, path: str) -> None:
+        """Change the medium of the running domain's CD-ROM drive; an empty path ejects it."""
+        live = self.observe(name).live
+        if live is not None:
+            live.set_medium(path)
+            with _translated("cannot change the medium", name):
+                self._domain(name).updateDeviceFlags(live.medium_text(), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def resize_disk(self, name: str, target: str, size: int) -> None:
+        """Grow a disk of the running domain to ``size`` MiB."""
+        with _translated(f"cannot grow disk {target}", name):
+            self._domain(name).blockResize(target, size * 2**20, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+
+    def create_volume(self, pool: str, name: str, size: int, image_format: str, backing: str | None) -> None:
+        """Create a volume of ``size`` MiB."""
+        with _translated(f"cannot create volume {pool}/{name}"):
+            text = volume_xml(name, size, image_format, backing)
+            self._connection.storagePoolLookupByName(pool).createXML(text)
+
+    def resize_volume(self, pool: str, name: str, size: int) -> None:
+        """Grow a volume to ``size`` MiB."""
+        with _translated(f"cannot grow volume {pool}/{name}"):
+            self._connection.storagePoolLookupByName(pool).storageVolLookupByName(name).resize(size * 2**20)
+
+    def remove_volume(self, pool: str, name: str) -> None:
+        with _translated(f"cannot remove volume {pool}/{name}"):
+            self._connection.storagePoolLookupByName(pool).storageVolLookupByName(name).delete()
+
+    def _find(self, name: str) -> Any:
+        try:
+            return self._connection.lookupByName(name)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == NO_DOMAIN:
+                return None
+            raise GatewayError(
+                f"cannot look the domain up: {error}", code=error.get_error_code() or 0, domain=name
+            ) from error
+
+    def _domain(self, name: str) -> Any:
+        return self._connection.lookupByName(name)
+
+    def _find_volume(self, pool: str, name: str) -> Any:
+        with _translated(f"cannot open storage pool {pool}"):
+            found = self._connection.storagePoolLookupByName(pool)
+        with _translated(f"cannot look volume {pool}/{name} up"):
+            try:
+                return found.storageVolLookupByName(name)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_STORAGE_VOL:
+                    raise
+        return None

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""ssh's command line, and what it complains of."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import HostError
+from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos.ssh import Connection, Target, refusal
+
+BY_PASSWORD = Target(name="web", address="127.0.0.1", password="hush")  # noqa: S106 - it is no secret
+WEB = Target(name="web", address="127.0.0.1", port=22220, ssh_key="/keys/web", known_hosts="/known hosts")
+
+
+def test_host_keys_are_checked_under_the_guests_name_and_nothing_is_asked() -> None:
+    command = WEB.command("true")
+    for option in (
+        "StrictHostKeyChecking=yes",
+        "UserKnownHostsFile=/known hosts",
+        "HostKeyAlias=web",
+        "BatchMode=yes",
+        "ControlPath=none",
+    ):
+        assert option in command
+
+
+def test_a_password_is_in_the_environment_and_asked_for_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sshpass = tmp_path / "sshpass"
+    sshpass.write_text('#!/bin/sh\necho "$SSHPASS" "$@"\n')
+    sshpass.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    said = Connection(BY_PASSWORD).check("true")
+    assert said.startswith("hush -e ssh -o BatchMode=no ")
+    assert "-o NumberOfPasswordPrompts=1 " in said
+    assert "hush" not in said[len("hush") :]
+
+
+def test_a_password_needs_sshpass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HostError, match="sshpass is not there"):
+        Connection(BY_PASSWORD).check("true")
+
+
+@pytest.mark.parametrize(("user", "prefix"), [("root", []), ("alice", ["sudo", "-n"])])
+def test_scripts_run_as_root_with_their_arguments(user: str, prefix: list[str]) -> None:
+    target = Target(name="web", address="127.0.0.1", user=user)
+    command = target.command('echo "$1"', "it's")
+    assert shlex.split(command[-1]) == [*prefix, "sh", "-c", 'echo "$1"', "sh", "it's"]
+
+
+@pytest.mark.parametrize(
+    ("said", "problem", "fix"),
+    [
+        ("ssh: connect to host 127.0.0.1 port 22220: Connection refused", "Connection refused", "console"),
+        ("@ WARNING @\nIt is also possible\nHost key verification failed.", "verification failed", "ssh-keygen -R"),
+        ("root@127.0.0.1: Permission denied (publickey,password).", "Permission denied", "nixos_guest_ssh_key"),
+        ("", "the connection ended", "console"),
+    ],
+)
+def test_a_complaint_names_the_target_and_what_to_do(said: str, problem: str, fix: str) -> None:
+    error = refusal(WEB, said)
+    assert error.problem.startswith("root@127.0.0.1 port 22220 is not reached by ssh: ")
+    assert problem in error.problem
+    assert fix in error.fix

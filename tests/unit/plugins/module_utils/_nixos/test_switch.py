@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a switch ends, as it is seen over connections that come and go; and the watchdog itself, run by sh."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import HostError, InvalidInput
+from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos import switch
+from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos.ssh import Target, Unreachable
+from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos.switch import (
+    Abandoned,
+    Provided,
+    Seen,
+    Systems,
+    activate,
+    provide,
+)
+
+NEW, OLD = "/nix/store/new", "/nix/store/old"
+
+
+class Guest:
+    """Answers each look with the next text; an exception is a look that does not get through."""
+
+    target = Target(name="web", address="web")
+
+    def __init__(self, *answers: str | Exception) -> None:
+        self._answers = ["boot-1\n", *answers]
+
+    def check(self, _script: str, *_arguments: str, stdin: str = "", limit: float = 0) -> str:
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+
+
+def switch_to_new(*answers: str | Exception) -> Seen:
+    return activate(Guest(*answers), NEW, OLD, 600, 60)  # type: ignore[arg-type]
+
+
+def test_a_guest_that_is_cut_off_for_a_while_is_waited_for() -> None:
+    seen = switch_to_new(f"boot-1\n{OLD}\n\n\n", Unreachable("gone"), f"boot-1\n{NEW}\n0\nkept\nall well\n")
+    assert (seen.current_system, seen.log, seen.failed_units) == (NEW, "all well\n", "")
+
+
+def test_a_guest_that_answers_but_cannot_run_anything_for_a_while_is_waited_for() -> None:
+    assert switch_to_new(HostError("sudo is being replaced"), f"boot-1\n{NEW}\n0\nkept\n").result == "kept"
+
+
+def test_failed_units_are_named() -> None:
+    log = "warning: the following units failed: a.service, b.service\n"
+    assert switch_to_new(f"boot-1\n{NEW}\n4\nkept\n{log}").failed_units == "a.service, b.service"
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (f"boot-1\n{OLD}\n0\nback\nlog", f"not reached within 60 s of the activation of {NEW}, and"),
+        (f"boot-1\n{OLD}\n2\nback\nlog", f"{NEW}/bin/switch-to-configuration ended with 2, and it went back to {OLD}"),
+        (f"boot-1\n{OLD}\n0\nunbootable\nlog", f"{NEW} could not be made the one to boot next, and it"),
+        (f"boot-2\n{OLD}\n", f"it was restarted while {NEW} was activated, and runs {OLD}"),
+    ],
+)  # fmt: skip
+def test_the_other_ends(last: str, said: str) -> None:
+    with pytest.raises(Abandoned) as abandoned:
+        switch_to_new(Unreachable("gone"), last)
+    assert said in abandoned.value.problem
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A guest's directory, with two systems that note what is asked of them."""
+    for name in ("new", "old"):
+        program = tmp_path / name / "bin/switch-to-configuration"
+        program.parent.mkdir(parents=True)
+        program.write_text(f'#!/bin/sh\necho "{name} $1" >>{tmp_path}/asked\nexit $(cat {tmp_path}/{name}.$1)\n')
+        program.chmod(0o755)
+        for action in ("boot", "test"):
+            (tmp_path / f"{name}.{action}").write_text("0")
+        (tmp_path / "state").mkdir(exist_ok=True)
+    for name in ("nix-env", "systemctl"):
+        program = tmp_path / "old/sw/bin" / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f'#!/bin/sh\necho "{name} $*" >>{tmp_path}/asked\n')
+        program.chmod(0o755)
+    return tmp_path
+
+
+def watch(run: Path) -> tuple[list[str], str]:
+    """What the watchdog has asked for, and its own word."""
+    script = switch._WATCHDOG.replace("/run/keystone-switch", str(run / "state"))
+    subprocess.run(["sh", "-c", script, "sh", "PROFILE", f"{run}/new", f"{run}/old", "9", "1"], check=False)
+    result = run / "state/result"
+    return (run / "asked").read_text().splitlines(), result.read_text().strip() if result.exists() else ""
+
+
+@pytest.mark.parametrize("status", ["0", "4"])
+def test_the_watchdog_keeps_what_is_confirmed(run: Path, status: str) -> None:
+    (run / "new.test").write_text(status)
+    (run / "state/confirmed").touch()
+    asked, word = watch(run)
+    assert asked == ["new test", f"nix-env --profile PROFILE --set {run}/new", "new boot"]
+    assert word == switch.KEPT
+
+
+def test_the_watchdog_goes_back_from_what_cannot_be_booted(run: Path) -> None:
+    (run / "new.boot").write_text("1")
+    (run / "state/confirmed").touch()
+    asked, word = watch(run)
+    again = [f"nix-env --profile PROFILE --set {run}/old", "old boot", "old test"]
+    assert asked == ["new test", f"nix-env --profile PROFILE --set {run}/new", "new boot", *again]
+    assert word == switch.UNBOOTABLE
+
+
+def test_the_watchdog_goes_back_when_nobody_comes(run: Path) -> None:
+    assert watch(run) == (["new test", "old test"], "back")
+
+
+def test_the_watchdog_goes_back_at_once_when_the_activation_fails(run: Path) -> None:
+    (run / "new.test").write_text("2")
+    (run / "state/confirmed").touch()
+    assert watch(run) == (["new test", "old test"], "back")
+
+
+def test_the_watchdog_restarts_the_guest_when_it_cannot_go_back(run: Path) -> None:
+    (run / "old.test").write_text("1")
+    assert watch(run) == (["new test", "old test", "systemctl reboot"], "")
+
+
+def test_the_way_back_is_what_is_booted_next_where_the_new_system_runs_already() -> None:
+    assert Systems(OLD, OLD, is_valid=False).way_back(NEW) == OLD
+    assert Systems(NEW, OLD, is_valid=True).way_back(NEW) == OLD
+
+
+def test_a_guest_that_is_lost_before_it_has_begun_goes_back_by_itself() -> None:
+    class Lost(Guest):
+        def check(self, *_arguments: str, **_options: object) -> str:
+            raise Unreachable("the connection ended")
+
+    with pytest.raises(Unreachable, match=f"as {NEW} was to be activated. Unconfirmed, it goes back to {OLD}"):
+        activate(Lost(), NEW, OLD, 600, 60)  # type: ignore[arg-type]
+
+
+# What the guest gets of a system.
+
+
+class Shared:
+    """A guest of which the answer to a script is found by a word in it."""
+
+    def __init__(self, target: Target, **answers: str) -> None:
+        self.target = target
+        self._answers = answers
+        self.loaded = ""
+
+    def check(self, script: str, stdin: str = "") -> str:
+        if "load-db" in script:
+            self.loaded = stdin
+            return ""
+        return next(answer for word, answer in self._answers.items() if word in script)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What is run on the host. The closure has two paths."""
+    commands: list[list[str]] = []
+
+    def local(command: list[str], _environment: object = None) -> str:
+        commands.append(command)
+        return f"{NEW} /nix/store/library" if "--requisites" in command else "the registration"
+
+    monkeypatch.setattr(switch, "_local", local)
+    monkeypatch.setattr(switch, "_SHARE_LIMIT", 0.0)
+    return commands
+
+
+WEB, ALICE = Target(name="web", address="192.0.2.1"), Target(name="web", address="192.0.2.1", user="alice")
+
+
+def test_what_the_share_shows_is_registered(asked: list[list[str]]) -> None:
+    guest = Shared(WEB, virtiofs="1\n")
+    assert provide(guest, NEW) == Provided(registered=2)  # type: ignore[arg-type]
+    assert guest.loaded == "the registration"
+
+
+@pytest.mark.parametrize(
+    ("target", "to"),
+    [(WEB, "ssh://root@192.0.2.1"), (ALICE, "ssh://alice@192.0.2.1?remote-program=sudo%20-n%20nix-store")],
+)
+def test_what_it_does_not_show_is_copied(asked: list[list[str]], target: Target, to: str) -> None:
+    guest = Shared(target, virtiofs=f"1\n{NEW}\n", upperdir="ext2/ext3\next2/ext3\n")
+    assert provide(guest, NEW) == Provided(copied=2)  # type: ignore[arg-type]
+    assert asked[-1][-3:] == ["--to", to, NEW]
+
+
+def test_nothing_is_copied_to_where_it_would_be_lost(asked: list[list[str]]) -> None:
+    guest = Shared(WEB, virtiofs=f"1\n{NEW}\n", upperdir="tmpfs\next2/ext3\n")
+    with pytest.raises(InvalidInput, match=r"gone after a restart.*persistentRwStore"):
+        provide(guest, NEW)  # type: ignore[arg-type]
+    assert not [command for command in asked if "copy" in command]
