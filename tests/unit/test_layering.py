@@ -21,8 +21,9 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "_host": {SHARED, "_domain"},
     "_apply": {SHARED, "_domain", "_host"},
     "_nixos": {SHARED},
+    "_guest": {SHARED},
     # Everything that Ansible loads: modules, the inventory plugin, filters, doc fragments.
-    "plugins": {SHARED, "_domain", "_host", "_apply", "_nixos"},
+    "plugins": {SHARED, "_domain", "_host", "_apply", "_nixos", "_guest"},
 }
 # These decide from values alone: no Ansible, no libvirt, no files, no processes, no clock, no randomness.
 PURE = ("_domain/", "_errors.py", "_features.py", "_host/findings.py", "_nixos/decision.py")
@@ -34,6 +35,9 @@ LIBVIRT = {"libvirt", "libvirt_qemu", "libvirt_lxc"}
 GATEWAY = "_host/gateway.py"
 # Whoever can reach the gateway can bypass the plan, so modules and plugins go through _apply or the survey.
 USERS_OF_GATEWAY = ("_host/", "_apply/")
+
+LONGEST_FILE = 400
+MOST_FILES = 13
 
 
 def sources(plugins: Path = PLUGINS) -> dict[str, str]:
@@ -150,6 +154,26 @@ def test_the_rules_name_what_exists(name: str) -> None:
 
 def test_every_package_has_a_rule() -> None:
     assert set(map(package_of, SOURCES)) == set(MAY_IMPORT)
+
+
+def test_no_file_of_logic_and_no_folder_outgrows_its_reader() -> None:
+    """Documentation in modules and fragments is not logic, and is as long as it has to be."""
+    files = [path for path in PLUGINS.rglob("*.py") if "doc_fragments" not in path.parts]
+    long = {path.name: lines for path in files if (lines := _lines_of_logic(path.read_text())) > LONGEST_FILE}
+    folders = {path.parent for path in PLUGINS.rglob("*.py")}
+    full = {folder.name: count for folder in folders if (count := len(list(folder.glob("*.py")))) > MOST_FILES}
+    assert (long, full) == ({}, {})
+
+
+def _lines_of_logic(source: str) -> int:
+    """Lines but those of the documentation that Ansible reads (DOCUMENTATION, EXAMPLES, RETURN)."""
+    documentation = (
+        node
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper()
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    )
+    return len(source.splitlines()) - sum((node.end_lineno or 0) - node.lineno + 1 for node in documentation)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
-from .._domain import planner, validation
+from .._domain import forwards, planner, validation
 from .._domain.model import Observed, Plan
 from .._errors import InvalidInput, WaitTimeout
-from .._host import hostfs
+from .._host import lock, ports, state
 from .._host.gateway import Gateway
 from .._waiting import wait_until
 from .describe import SSH_HOST_KEY, describe
@@ -30,9 +30,9 @@ class Controller:
     def __init__(self, uri: str, check_mode: bool) -> None:
         self._gateway = Gateway(uri)
         self._check_mode = check_mode
-        state = hostfs.state_root(self._gateway.is_session)
-        self._preflight = Preflight(self._gateway, state)
-        self._executor = Executor(self._gateway, state)
+        root = state.state_root(self._gateway.is_session)
+        self._preflight = Preflight(self._gateway, root)
+        self._executor = Executor(self._gateway, root)
 
     def __enter__(self) -> Controller:
         return self
@@ -112,13 +112,13 @@ class Controller:
 
     def _exclusive(self) -> AbstractContextManager[None]:
         """Check mode changes nothing, so it waits for nobody; another machine's lock is out of reach."""
-        return nullcontext() if self._check_mode or self._gateway.is_remote else hostfs.exclusive()
+        return nullcontext() if self._check_mode or self._gateway.is_remote else lock.exclusive()
 
     def _plan(self, options: Options, observed: Observed) -> Plan:
         name = options["name"]
         if options["state"] != "absent":
             self._preflight.check_domain(options)
-            options = validation.resolve_forwards(options, observed, partial(self._preflight.is_port_taken, name))
+            options = forwards.resolve_forwards(options, observed, partial(self._preflight.is_port_taken, name))
         plan = planner.plan_domain(options, observed, self._preflight.host(name, options, observed))
         self._preflight.check_conflicts(plan)
         self._preflight.warnings += plan.warnings
@@ -166,7 +166,7 @@ class Controller:
         facts = describe(self._gateway, observed)
         if goal == "address":
             return bool(facts["addresses"])
-        return facts["ssh"] is not None and hostfs.ssh_answers(facts["ssh"]["host"], facts["ssh"]["port"])
+        return facts["ssh"] is not None and ports.ssh_answers(facts["ssh"]["host"], facts["ssh"]["port"])
 
     def _result(self, plan: Plan) -> dict[str, Any]:
         return {

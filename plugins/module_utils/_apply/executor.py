@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Carry out a plan: every action is a call of the gateway or of hostfs."""
+"""Carry out a plan: every action is a call of the gateway or of a function in _host."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .._domain.model import (
     WriteWrapper,
 )
 from .._errors import HostError
-from .._host import hostfs
+from .._host import bind_mounts, disks, state, wrappers
 from .._host.gateway import Gateway
 
 
@@ -58,11 +58,11 @@ class Executor:
 
     def _step(self, name: str, action: Action) -> None:
         steps: dict[type, Callable[[Any], None]] = {
-            BindReadOnly: lambda a: hostfs.bind_read_only(a.source, a.target),
-            Unbind: lambda a: hostfs.unbind(a.target),
-            WriteWrapper: lambda a: hostfs.write_wrapper(a.path, a.virtiofsd, a.flags),
-            RemoveWrapper: lambda a: hostfs.remove_wrapper(a.path),
-            RemoveState: lambda _a: hostfs.remove_state(self._state, name),
+            BindReadOnly: lambda a: bind_mounts.bind_read_only(a.source, a.target),
+            Unbind: lambda a: bind_mounts.unbind(a.target),
+            WriteWrapper: lambda a: wrappers.write_wrapper(a.path, a.virtiofsd, a.flags),
+            RemoveWrapper: lambda a: wrappers.remove_wrapper(a.path),
+            RemoveState: lambda _a: state.remove_state(self._state, name),
             RemoveDisk: lambda a: self._remove_disk(a.key),
             CreateDisk: lambda a: self._create_disk(a.disk),
             GrowDisk: lambda a: self._grow_disk(name, a),
@@ -110,14 +110,14 @@ class Executor:
         if pool:
             self._gateway.remove_volume(pool, volume)
         else:
-            hostfs.remove_image(key)
+            disks.remove_image(key)
 
     def _create_disk(self, disk: Mapping[str, Any]) -> None:
         image_format = disk.get("format") or "qcow2"
         if disk.get("pool"):
             self._gateway.create_volume(disk["pool"], disk["volume"], disk["size"], image_format, disk.get("backing"))
         else:
-            hostfs.create_image(disk["path"], image_format, disk.get("size"), disk.get("backing"))
+            disks.create_image(disk["path"], image_format, disk.get("size"), disk.get("backing"))
 
     def _grow_disk(self, name: str, action: GrowDisk) -> None:
         disk = action.disk
@@ -126,4 +126,4 @@ class Executor:
         elif disk.get("pool"):
             self._gateway.resize_volume(disk["pool"], disk["volume"], disk["size"])
         else:
-            hostfs.grow_image(disk["path"], action.format, disk["size"])
+            disks.grow_image(disk["path"], action.format, disk["size"])

@@ -13,7 +13,7 @@ from .._domain.model import Define, DiskImage, Host, Observed, Plan, RemoveDisk,
 from .._domain.xml.document import DomainXml
 from .._errors import InvalidInput, Unsupported, VirtiofsError
 from .._features import Virtiofsd
-from .._host import hostfs, kvm, probe
+from .._host import bind_mounts, disks, files, kvm, ports, probe, state, wrappers
 from .._host.gateway import Gateway
 
 Options = Mapping[str, Any]
@@ -44,9 +44,9 @@ class Preflight:
             local=self._local,
             session=self._gateway.is_session,
             state=self._state,
-            has_state=self._local and hostfs.has_state(self._state, name),
-            binds=hostfs.list_binds(self._state, name) if self._local else {},
-            wrappers=hostfs.list_wrappers(self._state, name, virtiofsd.path) if self._local and virtiofsd else {},
+            has_state=self._local and state.has_state(self._state, name),
+            binds=bind_mounts.list_binds(self._state, name) if self._local else {},
+            wrappers=wrappers.list_wrappers(self._state, name, virtiofsd.path) if self._local and virtiofsd else {},
             real_paths=self._real_paths(options, observed),
             images=self._images(options),
             virt_type=self._virt_type(options, observed),
@@ -68,7 +68,7 @@ class Preflight:
         there = observed.persistent.shares().values() if observed and observed.persistent else ()
         shares = [*(options.get("shares") or ()), *there, options]
         sources = {share["source"] for share in shares if share.get("source")}
-        return {source: hostfs.real_path(source) for source in sources}
+        return {source: files.real_path(source) for source in sources}
 
     def _virt_type(self, options: Options, observed: Observed | None) -> str:
         """What virt_type auto means for a new domain: KVM where a QEMU really runs with it."""
@@ -106,7 +106,7 @@ class Preflight:
         if pool:
             return self._gateway.volume(pool, volume)
         # Files of another machine cannot be looked at: QEMU there will tell when one is missing.
-        return hostfs.read_image(key) if self._local else DiskImage(0, "qcow2")
+        return disks.read_image(key) if self._local else DiskImage(0, "qcow2")
 
     # What must be refused.
 
@@ -118,7 +118,7 @@ class Preflight:
         if not self._local:
             return
         for option in ("kernel", "initrd", "iso"):
-            if options.get(option) and not hostfs.is_file(options[option]):
+            if options.get(option) and not files.is_file(options[option]):
                 raise InvalidInput(f"{option}: {options[option]} is not a file", fix="Correct the path.", domain=name)
         if options.get("tpm") and not probe.has_swtpm():
             raise Unsupported("tpm: swtpm is not installed", fix="Install swtpm and swtpm-tools.", domain=name)
@@ -142,7 +142,7 @@ class Preflight:
                 if not probe.supports_memfd():
                     raise Unsupported("the kernel has no memfd", fix="Use a kernel built with CONFIG_MEMFD_CREATE.")
                 if share.get("source"):
-                    hostfs.check_source(share["source"])
+                    files.check_source(share["source"])
             except VirtiofsError as error:
                 error.domain, error.share = name, share["tag"]
                 raise
@@ -155,7 +155,7 @@ class Preflight:
             for interface in document.interfaces()
             for forward in interface["forwards"]
         }
-        return (address, port) in promised or (self._local and hostfs.is_port_taken(address, port))
+        return (address, port) in promised or (self._local and ports.is_port_taken(address, port))
 
     def check_conflicts(self, plan: Plan) -> None:
         """Refuse to take, or to remove, what belongs to another domain; remember what this plan takes."""
@@ -178,7 +178,7 @@ class Preflight:
             self._others[plan.name] = defined
 
     def _backing_images(self, files: Iterable[str]) -> set[str]:
-        return {image for file in files for image in hostfs.backing_chain(file)} if self._local else set()
+        return {image for file in files for image in disks.backing_chain(file)} if self._local else set()
 
     def _other_domains(self, name: str) -> list[tuple[str, DomainXml]]:
         """All other domains, those included that this task is going to define."""
@@ -191,7 +191,7 @@ class Preflight:
         """The file behind a disk's key; many paths lead to one file, and so may a pool and a volume."""
         pool, _slash, volume = key.partition("/")
         path = self._gateway.volume_path(pool, volume) if pool else key
-        return hostfs.real_path(path) if path and self._local else path or key
+        return files.real_path(path) if path and self._local else path or key
 
 
 def _disk_keys(document: DomainXml) -> set[str]:

@@ -65,7 +65,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Action:
-    """One step. The gateway or hostfs executes it."""
+    """One step. The executor carries it out."""
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,14 @@ is not executed, so its prediction cannot differ from what a run does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._errors import InvalidInput, Unsupported
 from .._features import unavailable
 from .definition import differences, set_shares, target_document
+from .diff import domain_view, domain_view_after, share_view, state_of
 from .model import (
     Action,
-    AttachShare,
     BindReadOnly,
     ChangeMedium,
     CreateDisk,
@@ -25,7 +24,6 @@ from .model import (
     DetachShare,
     GrowDisk,
     Host,
-    NoteRestart,
     Observed,
     Plan,
     RemoveDisk,
@@ -41,9 +39,16 @@ from .model import (
     Wanted,
     WriteWrapper,
     disk_key,
-    given,
 )
-from .schema import DOMAIN, PARTS, SHARE, Codec, normalised
+from .running_domain import (
+    changed_shares,
+    finish_restart,
+    plan_attaching,
+    plan_replacing,
+    restart_actions,
+    stale_options,
+)
+from .schema import PARTS, SHARE, normalised
 from .state_paths import bound_source, wrapper_flags
 from .validation import check_features, check_nesting, check_new_disk
 from .xml.document import DomainXml
@@ -71,14 +76,14 @@ def plan_domain(wanted: Wanted, observed: Observed, host: Host) -> Plan:
     _check_reach(plan, host)
     restart = _plan_live(wanted, shares, document, observed, host, plan)
     _plan_run_state(wanted, observed, restart, plan)
-    _finish_restart(wanted["state"], observed, plan)
+    finish_restart(wanted["state"], observed, plan)
     if wanted.get("autostart") is not None and wanted["autostart"] != observed.autostart:
         plan.actions.append(SetAutostart(wanted["autostart"]))
     _plan_host_files(document, observed, restart, host, plan)
-    plan.before = _domain_view(wanted, observed.persistent, observed)
+    plan.before = domain_view(wanted, observed.persistent, observed)
     is_redefined = any(isinstance(action, Define) for action in plan.actions)
-    view = _domain_view(wanted, document, observed) if is_redefined else plan.before
-    plan.after = _domain_view_after(view, wanted, ports, observed)
+    view = domain_view(wanted, document, observed) if is_redefined else plan.before
+    plan.after = domain_view_after(view, wanted, ports, observed)
     return plan
 
 
@@ -94,18 +99,8 @@ def _plan_absent(wanted: Wanted, observed: Observed, host: Host, plan: Plan) -> 
     # Last: should the run be killed before, the definition still tells which disks were created for the domain.
     if observed.persistent is not None:
         plan.actions.append(Undefine(wanted["remove_nvram"], wanted["remove_tpm_state"]))
-    plan.before = {"state": _state(observed), "storage": gone}
+    plan.before = {"state": state_of(observed), "storage": gone}
     plan.after = {"state": "absent", "storage": []}
-
-
-def _state(observed: Observed) -> str:
-    return "absent" if observed.persistent is None and not observed.is_active else observed.run_state
-
-
-def _state_after(wanted: Wanted, observed: Observed) -> str:
-    if wanted["state"] == "present":
-        return "stopped" if observed.run_state == "absent" else observed.run_state
-    return str(wanted["state"])
 
 
 def _wanted_ports(wanted: Wanted, document: DomainXml) -> int | None:
@@ -170,109 +165,19 @@ def _plan_live(
     """Bring the running domain along, or say what only a restart can do. Returns whether the plan restarts it."""
     if observed.live is None or wanted["state"] == "stopped":
         return False
-    reasons = _stale_options(wanted, document, observed.live)
+    reasons = stale_options(wanted, document, observed.live)
     running = observed.live.shares()
     new = [share for share in shares if share["tag"] not in running]
-    plugging, obstacles = _plan_attaching(new, document, observed.live, host)
-    plan.restart_reasons = reasons + _changed_shares(shares, running) + obstacles
+    plugging, obstacles = plan_attaching(new, document, observed.live, host)
+    plan.restart_reasons = reasons + changed_shares(shares, running) + obstacles
     if plan.restart_reasons and wanted["restart"] == "if_required":
-        plan.actions += _restart(wanted)
+        plan.actions += restart_actions(wanted)
         plan.restart_reasons = []
         return True
     plan.actions += plugging
     if wanted.get("iso") is not None and observed.live.options()["iso"] not in (None, wanted["iso"]):
         plan.actions.append(ChangeMedium(wanted["iso"]))
     return False
-
-
-def _restart(wanted: Wanted) -> list[Action]:
-    stop = Shutdown(wanted["shutdown_timeout"], wanted["force_stop"])
-    return [NoteRestart(True), stop, Start(), NoteRestart(False)]
-
-
-def _finish_restart(state: str, observed: Observed, plan: Plan) -> None:
-    """Do what a killed run has left of a restart."""
-    if observed.persistent is None or not observed.persistent.restart_pending:
-        return
-    if state != "stopped" and not observed.is_active and Start() not in plan.actions:
-        plan.actions.append(Start())
-    if NoteRestart(False) not in plan.actions:
-        plan.actions.append(NoteRestart(False))
-
-
-def _stale_options(wanted: Wanted, document: DomainXml, live: DomainXml) -> list[str]:
-    """What the running domain has other than the document says, of what the task names."""
-    wants, has = document.options(), live.options()
-    stale = [
-        f"{option.option}: runs with {has[option.option]}, defined is {wants[option.option]}"
-        for option in DOMAIN
-        if wanted.get(option.option) is not None
-        and wants[option.option] != has[option.option]
-        and (option.codec is not Codec.ISO or has["iso"] is None)
-        # libvirt expands host-model in the running domain.
-        and not (option.codec is Codec.CPU and wants["cpu"] == "host-model")
-    ]
-    if wanted.get("xml") and document.template != live.template:
-        stale.append("xml: runs with an earlier one")
-    attached = {disk_key(disk) for disk in live.disks()}
-    stale += [
-        f"disks: {disk_key(disk)} is not attached"
-        for disk in wanted.get("disks") or ()
-        if disk_key(disk) not in attached
-    ]
-    if wanted.get("interfaces") is not None:
-        running = live.interfaces()
-        if any(interface not in running for interface in document.interfaces()):
-            stale.append("interfaces: run with other settings")
-    return stale
-
-
-def _changed_shares(shares: Iterable[Wanted], running: Mapping[str, Wanted]) -> list[str]:
-    """Shares that run with other settings. Plugged anew, they would be dead for a guest that has them mounted."""
-    return [
-        f"share {share['tag']}: runs with another {', '.join(sorted(differing))}, and the guest may have it mounted"
-        for share in shares
-        if share["tag"] in running and (differing := differences(share, running[share["tag"]]))
-    ]
-
-
-def _plan_attaching(
-    shares: Iterable[Wanted], document: DomainXml, live: DomainXml, host: Host
-) -> tuple[list[Action], list[str]]:
-    """Hot plug those new shares that the running domain can take; the reasons why it cannot take the others."""
-    actions: list[Action] = []
-    reasons: list[str] = []
-    ports = live.free_ports()
-    for share in shares:
-        tag = share["tag"]
-        obstacle = _plug_obstacle(live, host, ports)
-        if obstacle:
-            reasons.append(f"share {tag}: {obstacle}")
-        else:
-            actions.append(AttachShare(tag, document.share_text(tag)))
-            ports -= 1
-    return actions, reasons
-
-
-def _plan_replacing(wanted: Wanted, document: DomainXml, live: DomainXml, host: Host) -> tuple[list[Action], list[str]]:
-    """Unplug a share and plug it anew, into the port that it leaves; the reason why that cannot be."""
-    tag = wanted["tag"]
-    obstacle = _plug_obstacle(live, host, ports=1)
-    if obstacle:
-        return [], [f"share {tag}: {obstacle}"]
-    detach = DetachShare(tag, live.share_text(tag), wanted["detach_timeout"])
-    return [detach, AttachShare(tag, document.share_text(tag))], []
-
-
-def _plug_obstacle(live: DomainXml, host: Host, ports: int) -> str | None:
-    if not live.has_shared_memory():
-        return "the domain runs without shared memory"
-    too_old = unavailable("hotplug", host.libvirt, host.virtiofsd)
-    if too_old:
-        return too_old
-    if ports < 1 and live.has_pcie():
-        return "the domain has no free pcie-root-port (hotplug_ports reserves some)"
-    return None
 
 
 def _plan_run_state(wanted: Wanted, observed: Observed, restarted: bool, plan: Plan) -> None:
@@ -309,35 +214,6 @@ def _plan_host_files(document: DomainXml, observed: Observed, restarted: bool, h
     plan.actions = prepare + plan.actions + clean_up
 
 
-def _domain_view_after(
-    defined: Mapping[str, Any], wanted: Wanted, ports: int | None, observed: Observed
-) -> dict[str, Any]:
-    view = {**defined, "state": _state_after(wanted, observed)}
-    if wanted.get("autostart") is not None:
-        view["autostart"] = wanted["autostart"]
-    if ports is not None:
-        view["hotplug_ports"] = ports
-    return view
-
-
-def _domain_view(wanted: Wanted, document: DomainXml | None, observed: Observed) -> dict[str, Any]:
-    """A document as diff: the scalar options, shares, disks and interfaces."""
-    view: dict[str, Any] = {"state": _state(observed)}
-    if wanted.get("autostart") is not None:
-        view["autostart"] = observed.autostart
-    if document is None:
-        return view
-    view.update({option: value for option, value in document.options().items() if value is not None})
-    view["shares"] = {tag: given(share) for tag, share in document.shares().items()}
-    view["disks"] = [disk_key(disk) for disk in document.disks()]
-    view["interfaces"] = document.interfaces()
-    view["shared_memory"] = document.has_shared_memory()
-    view["hotplug_ports"] = document.reserved_ports
-    if document.template:
-        view["xml"] = document.template
-    return view
-
-
 # One share.
 
 
@@ -359,16 +235,11 @@ def plan_share(wanted: Wanted, observed: Observed, host: Host) -> Plan:
     restart = (_plan_share_present if wanted["state"] == "present" else _plan_share_absent)(
         wanted, document, observed, host, plan
     )
-    _finish_restart(wanted["state"], observed, plan)
+    finish_restart(wanted["state"], observed, plan)
     _plan_host_files(document, observed, restart, host, plan)
-    plan.before = _share_view(source_of_truth, tag)
-    plan.after = _share_view(document, tag)
+    plan.before = share_view(source_of_truth, tag)
+    plan.after = share_view(document, tag)
     return plan
-
-
-def _share_view(document: DomainXml, tag: str) -> dict[str, Any]:
-    share = document.shares().get(tag)
-    return {"share": given(share) if share else None, "shared_memory": document.has_shared_memory()}
 
 
 def _plan_share_present(wanted: Wanted, document: DomainXml, observed: Observed, host: Host, plan: Plan) -> bool:
@@ -382,9 +253,9 @@ def _plan_share_present(wanted: Wanted, document: DomainXml, observed: Observed,
         return False
     tag, running = share["tag"], observed.live.shares()
     if tag not in running:
-        plugging, reasons = _plan_attaching([share], document, observed.live, host)
+        plugging, reasons = plan_attaching([share], document, observed.live, host)
     elif differences(share, running[tag]):
-        plugging, reasons = _plan_replacing(wanted, document, observed.live, host)
+        plugging, reasons = plan_replacing(wanted, document, observed.live, host)
     else:
         return False
     return _plug_or_restart(wanted, plugging, reasons, observed, plan)
@@ -418,5 +289,5 @@ def _plug_or_restart(
             share=wanted["tag"],
             fix="Define it persistently, or set restart to never.",
         )
-    plan.actions += _restart(wanted)
+    plan.actions += restart_actions(wanted)
     return True

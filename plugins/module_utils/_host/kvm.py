@@ -11,15 +11,12 @@ import grp
 import os
 import platform
 import stat
-import subprocess
 import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from .. import _commands
+from .._errors import HostError
 
 DEVICE = Path("/dev/kvm")
 
@@ -44,7 +41,6 @@ _FIRMWARE_PARTS = {
 }
 _EXIT_DEVICE = ["-device", "isa-debug-exit,iobase=0x501,iosize=1"]
 _PROVEN = 0x15 << 1 | 1  # QEMU's exit status for what the firmware writes
-_DEATH_TIMEOUT = 1.0  # seconds; a process stuck in the kernel does not die
 
 
 @dataclass(frozen=True)
@@ -118,28 +114,16 @@ def _failure(emulator: str, firmware: str, smm: str, timeout: float) -> str:
     """Why the firmware did not get to its end; empty when it did."""
     command = [emulator, "-nodefaults", "-no-user-config", "-display", "none", "-machine", f"q35,smm={smm}"]
     command += ["-accel", "kvm", "-cpu", "host", "-bios", firmware, *_EXIT_DEVICE]
-    # A file rather than a pipe: waiting for the end of a stuck QEMU's output would never end.
-    with tempfile.TemporaryFile("w+") as output:
-        try:
-            status = _run(command, output.fileno(), timeout)
-        except OSError as error:
-            return f"cannot run {emulator}: {error.strerror}"
-        output.seek(0)
-        said = next((line for line in output.read().splitlines() if line), "no message")
-    if status == _PROVEN:
-        return ""
-    if status is None:
-        return f"{emulator} with KVM did not end within {timeout:g} s: {said}"
-    return f"{emulator} with KVM ended with status {status}: {said}"
-
-
-def _run(command: Sequence[str], output: int, timeout: float) -> int | None:
-    """Exit status; None when the process had to be killed at the limit."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
-        return process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(_DEATH_TIMEOUT)
-    return None
+        done = _commands.run(command, timeout=timeout)
+    except _commands.CommandTimeout as error:
+        return f"{emulator} with KVM did not end within {timeout:g} s: {_first_line(error.output)}"
+    except HostError as error:
+        return error.problem
+    if done.status == _PROVEN:
+        return ""
+    return f"{emulator} with KVM ended with status {done.status}: {_first_line(done.message)}"
+
+
+def _first_line(output: str) -> str:
+    return next((line for line in output.splitlines() if line), "no message")

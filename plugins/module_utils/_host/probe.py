@@ -10,11 +10,12 @@ import platform
 import pwd
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import _commands
+from .._errors import HostError
 from .._features import Version, Virtiofsd
 
 if TYPE_CHECKING:
@@ -122,10 +123,9 @@ def _version(text: str) -> Version:
 def _output_of(command: Sequence[str]) -> str:
     """What a tool prints; nothing when it cannot be run."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TOOL_TIMEOUT, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        return _commands.run(command, timeout=_TOOL_TIMEOUT).stdout
+    except HostError:
         return ""
-    return done.stdout
 
 
 def find_emulator(machine: str | None = None) -> str | None:

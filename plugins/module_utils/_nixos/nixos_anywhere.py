@@ -5,13 +5,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
-import subprocess
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Timer
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
+from .. import _commands
 from .._errors import HostError, WaitTimeout
 
 if TYPE_CHECKING:
@@ -19,7 +17,9 @@ if TYPE_CHECKING:
 
     from .ssh import Target
 
-_GRACE = 10.0  # between asking it to end and killing it
+_GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+_LINE_LIMIT = 65536
+_LOG_LIMIT = 64 * 2**20
 
 
 def arguments(target: Target, options: dict[str, Any]) -> list[str]:
@@ -59,48 +59,68 @@ def _keys(keys: Sequence[dict[str, str]]) -> list[str]:
     return [part for key in keys for part in ("--disk-encryption-keys", key["remote"], key["local"])]
 
 
-def redact(line: str, secrets: Sequence[str]) -> str:
-    for secret in secrets:
-        line = line.replace(secret, "********")
-    return line
+class Log:
+    """A file that gets whole lines of output as they come, without the secrets; remembers the last lines."""
+
+    def __init__(self, file: IO[str], secrets: Sequence[str]) -> None:
+        self._file = file
+        self._secrets = secrets
+        self._open_line = b""
+        self._written = 0
+        self.tail: list[str] = []
+
+    def receive(self, _stream: str, data: bytes) -> None:
+        *lines, self._open_line = (self._open_line + data).split(b"\n")
+        for line in lines:
+            self._write(line)
+        if len(self._open_line) > _LINE_LIMIT:
+            self.end()
+
+    def end(self) -> None:
+        """Write a last line that has no end."""
+        if self._open_line:
+            self._write(self._open_line)
+        self._open_line = b""
+
+    def _write(self, line: bytes) -> None:
+        self._written += len(line) + 1
+        if self._written > _LOG_LIMIT:
+            raise HostError(f"nixos-anywhere printed more than {_LOG_LIMIT} bytes")
+        text = line.decode(errors="replace")
+        for secret in self._secrets:
+            text = text.replace(secret, "********")
+        self.tail = [*self.tail[-19:], text]
+        self._file.write(f"{text}\n")
 
 
-def run(command: Sequence[str], log: Path, limit: float, password: str | None = None) -> list[str]:
+def run(command: Sequence[str], path: Path, limit: float, password: str | None = None) -> list[str]:
     """Run it to its end, its output in the log as it comes; returns the last lines. Raises HostError when it fails."""
-    environment = {**os.environ, **({"SSHPASS": password} if password else {})}
-    secrets = [password] if password else []
-    lines: list[str] = []
-    with (
-        _only_one(log),
-        os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", buffering=1) as record,
-    ):
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        is_late = Event()
-        timer = Timer(limit, _end, [process, is_late])
-        timer.start()
-        for line in process.stdout or ():
-            lines = [*lines[-19:], redact(line.rstrip("\n"), secrets)]
-            record.write(f"{lines[-1]}\n")
-        status = process.wait()
-        timer.cancel()
-    said = "\n".join(lines)
-    if is_late.is_set():
-        raise WaitTimeout(
-            f"nixos-anywhere had not ended after {limit:.0f} s; the end of {log}:\n{said}",
-            fix="It waits for ever for a machine that it does not reach. Is that one up, and is the key let in?",
-        )
+    environment = {"SSHPASS": password} if password else {}
+    with _only_one(path), _private(path) as file:
+        log = Log(file, [password] if password else [])
+        try:
+            status = _commands.stream(
+                command, log.receive, timeout=limit, environment=environment, merge=True, grace=_GRACE
+            )
+        except _commands.CommandTimeout as error:
+            log.end()
+            raise WaitTimeout(
+                f"nixos-anywhere had not ended after {limit:.0f} s; the end of {path}:\n{_text(log)}",
+                fix="It waits for ever for a machine that it does not reach. Is that one up, and is the key let in?",
+            ) from error
+        log.end()
     if status:
-        raise HostError(f"nixos-anywhere failed (exit status {status}); the end of {log}:\n{said}")
-    return lines
+        raise HostError(f"nixos-anywhere failed (exit status {status}); the end of {path}:\n{_text(log)}")
+    return log.tail
+
+
+def _text(log: Log) -> str:
+    return "\n".join(log.tail)
+
+
+def _private(path: Path) -> IO[str]:
+    """The log, empty, readable by its owner only."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", buffering=1)
 
 
 @contextmanager
@@ -114,13 +134,3 @@ def _only_one(log: Path) -> Iterator[None]:
                 f"another installation that writes to {log} is still running", fix="Wait for it, or end it."
             ) from error
         yield
-
-
-def _end(process: subprocess.Popen[str], is_late: Event) -> None:
-    """End it with all that it has started."""
-    is_late.set()
-    with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(_GRACE)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)

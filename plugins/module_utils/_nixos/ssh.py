@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import subprocess
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import _commands
 from .._errors import HostError
 
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -86,38 +85,25 @@ class Connection:
     def __init__(self, target: Target) -> None:
         self.target = target
 
-    def run(
-        self, script: str, *arguments: str, stdin: str = "", limit: float = _LIMIT
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, script: str, *arguments: str, stdin: str = "", limit: float = _LIMIT) -> _commands.Finished:
         """The finished command, whatever its status; raises Unreachable when it did not come to that."""
+        environment = {"SSHPASS": self.target.password} if self.target.password else {}
         command = self.target.command(script, *arguments)
-        environment = {**os.environ, **({"SSHPASS": self.target.password} if self.target.password else {})}
         try:
-            result = subprocess.run(
-                command,
-                env=environment,
-                input=stdin,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=limit,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
+            done = _commands.run(command, timeout=limit, stdin=stdin, environment=environment)
+        except _commands.CommandTimeout as error:
             raise Unreachable(f"{self.target.described} did not answer within {limit:.0f} s", fix=_FIX) from error
-        except FileNotFoundError as error:
-            raise HostError(f"{command[0]} is not there", fix=f"Install {command[0]} on the host.") from error
-        if result.returncode in (_NOT_CONNECTED_BY_PASSWORD if self.target.password else _NOT_CONNECTED):
-            raise refusal(self.target, result.stderr)
-        return result
+        if done.status in (_NOT_CONNECTED_BY_PASSWORD if self.target.password else _NOT_CONNECTED):
+            raise refusal(self.target, done.stderr)
+        return done
 
     def check(self, script: str, *arguments: str, stdin: str = "", limit: float = _LIMIT) -> str:
         """What the command prints; raises HostError when it fails."""
-        result = self.run(script, *arguments, stdin=stdin, limit=limit)
-        if result.returncode != 0:
-            said = (result.stderr or result.stdout).strip()
-            raise HostError(f"{self.target.name}: {said} (exit status {result.returncode} of {script.splitlines()[0]})")
-        return result.stdout
+        done = self.run(script, *arguments, stdin=stdin, limit=limit)
+        if done.status:
+            first_line = script.splitlines()[0]
+            raise HostError(f"{self.target.name}: {done.message} (exit status {done.status} of {first_line})")
+        return done.stdout
 
 
 _FIX = "Look at the guest's console, and at nixos_guest_address and nixos_guest_port."

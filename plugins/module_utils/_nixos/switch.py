@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .. import _commands
 from .._errors import HostError, InvalidInput, WaitTimeout
 from .._waiting import wait_until
 from .ssh import Unreachable
@@ -31,6 +30,10 @@ KEPT, UNBOOTABLE = "kept", "unbootable"
 _SHARE_LIMIT = 10.0
 # Besides the limits for activation and confirmation: going back, which may take a reboot.
 _GOING_BACK_LIMIT = 300.0
+# A whole system over a slow line.
+_COPY_TIMEOUT = 6 * 3600.0
+# The registration of a store path takes a few hundred bytes, and a system has up to 100,000 of them.
+_REGISTRATION_LIMIT = 256 * 2**20
 
 # Runs in the guest as a unit of its own: neither a lost connection nor the activation itself ends it. The boot loader
 # has the old system until the new one is confirmed, so a reboot or a power cut goes back, too.
@@ -162,12 +165,12 @@ class Systems:
 
 def provide(guest: Connection, toplevel: str) -> Provided:
     """Make a whole system valid in the guest: what the share shows is registered, else it is copied."""
-    closure = _local(["nix-store", "--query", "--requisites", toplevel]).split()
+    closure = _store("--query", "--requisites", toplevel).split()
     if _misses_some_of(closure, guest):
         _require_lasting_store(guest, toplevel)
         _copy(guest.target, toplevel)
         return Provided(copied=len(closure))
-    guest.check(_REGISTER, stdin=_local(["nix-store", "--dump-db", *closure]))
+    guest.check(_REGISTER, stdin=_store("--dump-db", *closure))
     return Provided(registered=len(closure))
 
 
@@ -241,14 +244,10 @@ def _copy(target: Target, toplevel: str) -> None:
     ssh_options = {"NIX_SSHOPTS": shlex.join(target.options())}
     command = ["nix", "--extra-experimental-features", "nix-command", "copy", "--no-check-sigs"]
     as_root = "" if target.user == "root" else "?remote-program=sudo%20-n%20nix-store"
-    _local([*command, "--to", f"ssh://{target.user}@{target.address}{as_root}", toplevel], ssh_options)
+    to = f"ssh://{target.user}@{target.address}{as_root}"
+    _commands.check([*command, "--to", to, toplevel], timeout=_COPY_TIMEOUT, environment=ssh_options)
 
 
-def _local(command: Sequence[str], environment: dict[str, str] | None = None) -> str:
-    result = subprocess.run(
-        command, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
-    )
-    if result.returncode != 0:
-        said = result.stderr.strip()
-        raise HostError(f"{shlex.join(command[:6])}: {said} (exit status {result.returncode})")
-    return result.stdout
+def _store(*arguments: str) -> str:
+    """What the host's own nix-store prints."""
+    return _commands.check(["nix-store", *arguments], output_limit=_REGISTRATION_LIMIT)

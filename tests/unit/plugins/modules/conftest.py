@@ -15,7 +15,7 @@ import pytest
 from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host import hostfs, kvm, probe
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host import kvm, lock, probe, state
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.gateway import Gateway
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.kvm import KvmProbe
 from ansible_collections.keystone.virtiofs.tests.unit.support import TRIXIE
@@ -31,12 +31,12 @@ def connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[libv
     Its state lives as long as a connection to it. It knows domains of type test only, takes two of the flags for
     undefining, and starts with a domain named test, which is removed.
     """
-    monkeypatch.setattr(hostfs, "state_root", lambda _session: str(tmp_path / "keystone-virtiofs"))
+    monkeypatch.setattr(state, "state_root", lambda _session: str(tmp_path / "keystone-virtiofs"))
     monkeypatch.setattr(probe, "find_virtiofsd", lambda _folders: TRIXIE.virtiofsd)
     monkeypatch.setattr(probe, "find_emulator", lambda: "/usr/bin/qemu-system-x86_64")
     monkeypatch.setattr(kvm, "probe_kvm", lambda _emulator: KvmProbe(False, "this is a test"))
     monkeypatch.setattr(Gateway, "libvirt_version", lambda _gateway: TRIXIE.libvirt)
-    monkeypatch.setattr(hostfs, "exclusive", nullcontext)  # a task that runs on this host has nothing to do with it
+    monkeypatch.setattr(lock, "exclusive", nullcontext)  # a task that runs on this host has nothing to do with it
     real_define, real_read = libvirt.virConnect.defineXMLFlags, libvirt.virDomain.XMLDesc
     real_undefine = libvirt.virDomain.undefineFlags
     monkeypatch.setattr(

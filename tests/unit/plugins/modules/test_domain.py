@@ -361,7 +361,7 @@ def bad(tmp_path: Path) -> Path:
         ({"source": "BAD/missing"}, "missing does not exist"),
         ({"source": "relative"}, "'relative' is not an absolute path"),
         ({"source": "BAD/file"}, "file is not a directory"),
-        ({"source": "BAD/loop"}, "is a loop of symbolic links"),
+        ({"source": "BAD/loop"}, "is a symlink loop"),
         ({"source": "BAD/dir", "tag": ""}, "the tag is empty"),
         ({"source": "BAD/dir", "tag": "ü" * 19}, "the tag has 38 bytes"),
         ({"source": "BAD/dir", "tag": "a\tb"}, "control character"),

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.forwards import resolve_forwards
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model import Observed
-from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.validation import resolve_forwards
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import InvalidInput
 from ansible_collections.keystone.virtiofs.tests.unit.support import domain, observed
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.forwards import resolve_forwards
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model import disk_key, given
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.planner import plan_domain, plan_share
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.schema import SHARE, normalised
-from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.validation import resolve_forwards
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.document import DomainXml
 from ansible_collections.keystone.virtiofs.tests.unit.support import (
     FIXTURES,

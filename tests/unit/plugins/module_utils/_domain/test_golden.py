@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.forwards import resolve_forwards
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model import Define, Host, Observed
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.planner import plan_domain
-from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.validation import check_domain, resolve_forwards
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.validation import check_domain
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.document import DomainXml
 from ansible_collections.keystone.virtiofs.tests.unit.support import BOOKWORM, TRIXIE, domain
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.forwards import resolve_forwards
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model import (
     AttachShare,
     BindReadOnly,
@@ -26,7 +27,6 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model im
     WriteWrapper,
 )
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.planner import plan_domain
-from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.validation import resolve_forwards
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.document import DomainXml
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import InvalidInput, Unsupported, VirtiofsError
 from ansible_collections.keystone.virtiofs.tests.unit.support import (

@@ -41,7 +41,7 @@ def test_a_password_is_in_the_environment_and_asked_for_once(monkeypatch: pytest
 
 def test_a_password_needs_sshpass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(HostError, match="sshpass is not there"):
+    with pytest.raises(HostError, match="sshpass is not installed"):
         Connection(BY_PASSWORD).check("true")
 
 

@@ -173,11 +173,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """What is run on the host. The closure has two paths."""
     commands: list[list[str]] = []
 
-    def local(command: list[str], _environment: object = None) -> str:
+    def check(command: list[str], **_options: object) -> str:
         commands.append(command)
         return f"{NEW} /nix/store/library" if "--requisites" in command else "the registration"
 
-    monkeypatch.setattr(switch, "_local", local)
+    monkeypatch.setattr(switch._commands, "check", check)
     monkeypatch.setattr(switch, "_SHARE_LIMIT", 0.0)
     return commands
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.keystone.virtiofs.plugins.modules import store_info
-from ansible_collections.keystone.virtiofs.plugins.modules.store_info import (
+from ansible_collections.keystone.virtiofs.plugins.module_utils import _mounts
+from ansible_collections.keystone.virtiofs.plugins.module_utils._guest import store
+from ansible_collections.keystone.virtiofs.plugins.module_utils._guest.store import (
     OverlayLayers,
+    describe_store,
+    is_stale,
     layers_of,
-    mount_at,
     overlay_layers,
-    parse_mountinfo,
     upper_folder,
 )
 
@@ -26,33 +27,7 @@ GUEST = rf"""
 30 21 0:31 / /sysroot/nix/.ro-store ro,relatime - virtiofs nix-store-share rw
 31 21 0:32 / /sysroot/nix/.rw-store rw,relatime shared:2 master:1 - tmpfs tmpfs rw,size=1015360k,mode=755
 32 21 0:33 / /nix/store rw,relatime - overlay overlay rw,{LAYERS}
-33 21 0:34 / /mnt/with\040space\134and\011tab rw - tmpfs none rw
 """.strip()
-
-
-class TestMountinfo:
-    def test_share(self) -> None:
-        share = mount_at(parse_mountinfo(GUEST), "/sysroot/nix/.ro-store")
-        assert share is not None
-        assert (share.source, share.type, share.read_only) == ("nix-store-share", "virtiofs", True)
-
-    @pytest.mark.parametrize(
-        ("mount_point", "read_only"),
-        [("/", False), ("/sysroot/nix/.rw-store", False), ("/mnt/with space\\and\ttab", False)],
-    )
-    def test_optional_fields_and_escapes(self, mount_point: str, read_only: bool) -> None:
-        mount = mount_at(parse_mountinfo(GUEST), mount_point)
-        assert mount is not None
-        assert mount.read_only is read_only
-
-    def test_last_mount_covers_the_others(self) -> None:
-        covered = GUEST + "\n40 32 0:33 / /nix/store ro,relatime - overlay overlay rw,lowerdir=/a\n"
-        mount = mount_at(parse_mountinfo(covered), "/nix/store")
-        assert mount is not None
-        assert mount.read_only
-
-    def test_nothing_there(self) -> None:
-        assert mount_at(parse_mountinfo(GUEST), "/nix") is None
 
 
 @pytest.mark.parametrize(
@@ -130,12 +105,12 @@ def test_stale(monkeypatch: pytest.MonkeyPatch, code: int, listed: bool, stale: 
     def lstat(_path: Path) -> os.stat_result:
         raise OSError(code, "")
 
-    monkeypatch.setattr(store_info.Path, "lstat", lstat)
-    assert store_info.is_stale(Path("/nix/store/abc"), listed) is stale
+    monkeypatch.setattr(store.Path, "lstat", lstat)
+    assert is_stale(Path("/nix/store/abc"), listed) is stale
 
 
 def test_a_machine_without_a_store(tmp_path: Path) -> None:
-    result = store_info.describe_store(
+    result = describe_store(
         {
             "mount_point": str(tmp_path / "store"),
             "ro_store": str(tmp_path / "ro"),
@@ -164,7 +139,7 @@ def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     mountinfo = tmp_path / "mountinfo"
     text = GUEST.replace("/sysroot/nix/.ro-store", f"{tmp_path}/ro").replace("/sysroot/nix/.rw-store", f"{tmp_path}/rw")
     mountinfo.write_text(text.replace("/nix/store", f"{tmp_path}/store"), encoding="utf-8")
-    monkeypatch.setattr(store_info, "_MOUNTINFO", mountinfo)
+    monkeypatch.setattr(_mounts, "MOUNTINFO", mountinfo)
     return {
         "mount_point": f"{tmp_path}/store",
         "ro_store": f"{tmp_path}/ro",
@@ -176,7 +151,7 @@ def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
 
 def test_a_guest(guest: dict[str, object]) -> None:
-    result = store_info.describe_store(guest)
+    result = describe_store(guest)
     assert result["share"]["mounted"]
     assert result["share"]["read_only"]
     assert result["overlay"]["mounted"]
@@ -187,6 +162,6 @@ def test_a_guest(guest: dict[str, object]) -> None:
 
 
 def test_another_share_in_its_place(guest: dict[str, object]) -> None:
-    result = store_info.describe_store({**guest, "share_name": "other"})
+    result = describe_store({**guest, "share_name": "other"})
     assert not result["share"]["mounted"]
     assert result["share"]["source"] == "nix-store-share"

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a running domain can take at once, and what only a restart can bring about. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from .._features import unavailable
+from .definition import differences
+from .model import (
+    Action,
+    AttachShare,
+    DetachShare,
+    Host,
+    NoteRestart,
+    Observed,
+    Plan,
+    Shutdown,
+    Start,
+    Wanted,
+    disk_key,
+)
+from .schema import DOMAIN, Codec
+from .xml.document import DomainXml
+
+
+def stale_options(wanted: Wanted, document: DomainXml, live: DomainXml) -> list[str]:
+    """What the running domain has other than the document says, of what the task names."""
+    wants, has = document.options(), live.options()
+    stale = [
+        f"{option.option}: runs with {has[option.option]}, defined is {wants[option.option]}"
+        for option in DOMAIN
+        if wanted.get(option.option) is not None
+        and wants[option.option] != has[option.option]
+        and (option.codec is not Codec.ISO or has["iso"] is None)
+        # libvirt expands host-model in the running domain.
+        and not (option.codec is Codec.CPU and wants["cpu"] == "host-model")
+    ]
+    if wanted.get("xml") and document.template != live.template:
+        stale.append("xml: runs with an earlier one")
+    attached = {disk_key(disk) for disk in live.disks()}
+    stale += [
+        f"disks: {disk_key(disk)} is not attached"
+        for disk in wanted.get("disks") or ()
+        if disk_key(disk) not in attached
+    ]
+    if wanted.get("interfaces") is not None:
+        running = live.interfaces()
+        if any(interface not in running for interface in document.interfaces()):
+            stale.append("interfaces: run with other settings")
+    return stale
+
+
+def changed_shares(shares: Iterable[Wanted], running: Mapping[str, Wanted]) -> list[str]:
+    """Shares that run with other settings. Plugged anew, they would be dead for a guest that has them mounted."""
+    return [
+        f"share {share['tag']}: runs with another {', '.join(sorted(differing))}, and the guest may have it mounted"
+        for share in shares
+        if share["tag"] in running and (differing := differences(share, running[share["tag"]]))
+    ]
+
+
+def plan_attaching(
+    shares: Iterable[Wanted], document: DomainXml, live: DomainXml, host: Host
+) -> tuple[list[Action], list[str]]:
+    """Hot plug those new shares that the running domain can take; the reasons why it cannot take the others."""
+    actions: list[Action] = []
+    reasons: list[str] = []
+    ports = live.free_ports()
+    for share in shares:
+        tag = share["tag"]
+        obstacle = _plug_obstacle(live, host, ports)
+        if obstacle:
+            reasons.append(f"share {tag}: {obstacle}")
+        else:
+            actions.append(AttachShare(tag, document.share_text(tag)))
+            ports -= 1
+    return actions, reasons
+
+
+def plan_replacing(wanted: Wanted, document: DomainXml, live: DomainXml, host: Host) -> tuple[list[Action], list[str]]:
+    """Unplug a share and plug it anew, into the port that it leaves; the reason why that cannot be."""
+    tag = wanted["tag"]
+    obstacle = _plug_obstacle(live, host, ports=1)
+    if obstacle:
+        return [], [f"share {tag}: {obstacle}"]
+    detach = DetachShare(tag, live.share_text(tag), wanted["detach_timeout"])
+    return [detach, AttachShare(tag, document.share_text(tag))], []
+
+
+def _plug_obstacle(live: DomainXml, host: Host, ports: int) -> str | None:
+    if not live.has_shared_memory():
+        return "the domain runs without shared memory"
+    too_old = unavailable("hotplug", host.libvirt, host.virtiofsd)
+    if too_old:
+        return too_old
+    if ports < 1 and live.has_pcie():
+        return "the domain has no free pcie-root-port (hotplug_ports reserves some)"
+    return None
+
+
+def restart_actions(wanted: Wanted) -> list[Action]:
+    stop = Shutdown(wanted["shutdown_timeout"], wanted["force_stop"])
+    return [NoteRestart(True), stop, Start(), NoteRestart(False)]
+
+
+def finish_restart(state: str, observed: Observed, plan: Plan) -> None:
+    """Do what a killed run has left of a restart."""
+    if observed.persistent is None or not observed.persistent.restart_pending:
+        return
+    if state != "stopped" and not observed.is_active and Start() not in plan.actions:
+        plan.actions.append(Start())
+    if NoteRestart(False) not in plan.actions:
+        plan.actions.append(NoteRestart(False))

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read-only bind mounts: how a share is made read-only where virtiofsd cannot do it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .. import _commands
+from .._mounts import mount_at, read_mounts
+from . import fstab
+from .state import remove_empty
+
+
+def list_binds(state: str, domain: str) -> dict[str, bool]:
+    """The domain's bind mounts: target, and whether it is complete (mounted read-only, and in fstab for reboots)."""
+    root = Path(state, domain, "ro")
+    targets = [str(target) for target in sorted(root.iterdir())] if root.is_dir() else []
+    lasting = fstab.targets()
+    return {target: target in lasting and _is_read_only(target) for target in targets}
+
+
+def bind_read_only(source: str, target: str) -> None:
+    """Mount ``source`` read-only at ``target``, now and after a reboot."""
+    Path(target).mkdir(parents=True, exist_ok=True)
+    fstab.add_read_only_bind(source, target)
+    if not _is_read_only(target):
+        _commands.check(["mount", "--bind", source, target])
+        _commands.check(["mount", "-o", "remount,bind,ro", target])
+
+
+def unbind(target: str) -> None:
+    """Undo bind_read_only; the source is not touched."""
+    while mount_at(read_mounts(), target):
+        _commands.check(["umount", target])
+    fstab.remove(target)
+    Path(target).rmdir()
+    remove_empty(Path(target).parent)
+
+
+def _is_read_only(target: str) -> bool:
+    mount = mount_at(read_mounts(), target)
+    return mount is not None and "ro" in mount.options

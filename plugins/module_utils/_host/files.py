@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files of the host that a task names, and the logs that libvirt keeps of virtiofsd."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+
+from .._errors import InvalidInput
+
+
+def check_source(path: str) -> None:
+    """Raise InvalidInput when a share's source cannot be shared; libvirt would find out only at the start."""
+    source = Path(path)
+    try:
+        source.resolve(strict=True)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InvalidInput(f"source {path} does not exist", fix="Create it, or correct source.") from None
+    except PermissionError:
+        fix = "Use become, or share a directory that this user can read."
+        raise InvalidInput(f"permission denied for source {path}", fix=fix) from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: what pathlib raises for a loop before Python 3.13
+        raise InvalidInput(f"source {path} is a symlink loop: {error}", fix="Correct the link.") from None
+    if not source.is_dir():
+        raise InvalidInput(f"source {path} is not a directory", fix="Share the directory that it lies in.")
+
+
+def real_path(path: str) -> str:
+    """The path without links and detours."""
+    return str(Path(path).resolve())
+
+
+def is_file(path: str) -> bool:
+    return Path(path).is_file()
+
+
+def virtiofsd_logs(domain: str, session: bool) -> list[str]:
+    """The logs that libvirt keeps of the domain's virtiofsd processes, one per share."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+    logs = Path(cache, "libvirt/qemu/log") if session else Path("/var/log/libvirt/qemu")
+    return sorted(str(path) for path in logs.glob(f"{glob.escape(domain)}-fs*-virtiofsd.log"))

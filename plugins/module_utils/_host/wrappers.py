@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Scripts that start virtiofsd with flags for which libvirt has no XML."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from .._domain.state_paths import wrapper_flags
+from .state import remove_empty
+
+# On NixOS a path below /nix/store dies with the next garbage collection; this link lives as long as the system.
+STABLE_BIN = Path("/run/current-system/sw/bin")
+
+
+def list_wrappers(state: str, domain: str, virtiofsd: str) -> dict[str, bool]:
+    """The domain's wrappers: path, and whether it starts this virtiofsd."""
+    root = Path(state, domain, "bin")
+    paths = [str(path) for path in sorted(root.iterdir())] if root.is_dir() else []
+    return {path: Path(path).read_text() == _script(virtiofsd, wrapper_flags(path)) for path in paths}
+
+
+def write_wrapper(path: str, virtiofsd: str, flags: Mapping[str, str]) -> None:
+    """Write the script; it appears only when it is complete."""
+    wrapper = Path(path)
+    wrapper.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=wrapper.parent, delete=False) as script:
+        script.write(_script(virtiofsd, flags))
+        os.fchmod(script.fileno(), 0o755)
+    Path(script.name).replace(wrapper)
+
+
+def remove_wrapper(path: str) -> None:
+    Path(path).unlink()
+    remove_empty(Path(path).parent)
+
+
+def _script(virtiofsd: str, flags: Mapping[str, str]) -> str:
+    daemon = Path(virtiofsd)
+    stable = STABLE_BIN / daemon.name
+    command = str(stable if virtiofsd.startswith("/nix/store/") and stable.exists() else daemon)
+    arguments = " ".join(f"--{flag}={shlex.quote(value)}" for flag, value in sorted(flags.items()))
+    return f'#!/bin/sh\nexec {shlex.quote(command)} "$@" {arguments}\n'

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Private mounts, and a virtiofsd that can be run."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CLONE_NEWNS = 0x20000
+
+
+@pytest.fixture(scope="module")
+def private_mounts() -> None:
+    """Mounts of these tests are seen by this process only, and end with it."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS):
+        pytest.skip(f"no mount namespace: {os.strerror(ctypes.get_errno())}")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Path:
+    """A virtiofsd that prints its arguments, in a place that needs quoting."""
+    file = tmp_path / "lib exec'/virtiofsd"
+    file.parent.mkdir()
+    file.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    file.chmod(0o755)
+    return file
