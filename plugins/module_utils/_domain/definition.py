@@ -8,10 +8,10 @@ from typing import Any
 
 from .._errors import InvalidInput
 from .model import DiskImage, Host, Observed, Wanted, disk_key, given
-from .schema import DOMAIN, SHARE, Codec
+from .schema import DOMAIN, SHARE
 from .state_paths import Realisation
 from .validation import can_enforce_read_only
-from .xml.codecs import write_field
+from .xml import codecs
 from .xml.document import DomainXml
 from .xml.network import mac_for
 
@@ -33,9 +33,9 @@ def target_document(wanted: Wanted, shares: list[dict[str, Any]], observed: Obse
     for option in DOMAIN:
         value = values.get(option.option)
         if value is not None and value != current[option.option]:
-            write_field(option, document.root, value)
+            option.write(document.root, value)
             # Writing one firmware option forgets what libvirt selected for the other.
-            current = document.options() if option.codec is Codec.FIRMWARE else current
+            current = document.options() if option.codec is codecs.FIRMWARE else current
     set_shares(document, shares, host)
     _set_disks(document, wanted, host)
     if wanted.get("interfaces") is not None:

@@ -20,7 +20,8 @@ from .model import (
     Wanted,
     disk_key,
 )
-from .schema import DOMAIN, Codec
+from .schema import DOMAIN
+from .xml import codecs
 from .xml.document import DomainXml
 
 
@@ -32,9 +33,9 @@ def stale_options(wanted: Wanted, document: DomainXml, live: DomainXml) -> list[
         for option in DOMAIN
         if wanted.get(option.option) is not None
         and wants[option.option] != has[option.option]
-        and (option.codec is not Codec.ISO or has["iso"] is None)
+        and (option.codec is not codecs.ISO or has["iso"] is None)
         # libvirt expands host-model in the running domain.
-        and not (option.codec is Codec.CPU and wants["cpu"] == "host-model")
+        and not (option.codec is codecs.CPU and wants["cpu"] == "host-model")
     ]
     if wanted.get("xml") and document.template != live.template:
         stale.append("xml: runs with an earlier one")

@@ -41,11 +41,12 @@ def bound_source(path: str) -> str | None:
 
 
 def wrapper_flags(path: str | None) -> dict[str, str]:
-    """The virtiofsd flags that a wrapper of the collection adds; they are its file name."""
+    """The virtiofsd flags that a wrapper of the collection adds; they are its file name. "" is a flag without value."""
     match = _WRAPPER.match(path or "")
-    return dict(flag.split("=", 1) for flag in match["flags"].split(",")[1:]) if match else {}
+    flags = (flag.partition("=") for flag in match["flags"].split(",")[1:]) if match else ()
+    return {name: value for name, _equals, value in flags}
 
 
 def wrapper_path(realisation: Realisation, flags: Mapping[str, str]) -> str:
-    name = ",".join(["virtiofsd", *(f"{flag}={value}" for flag, value in sorted(flags.items()))])
+    name = ",".join(["virtiofsd", *(f"{flag}={value}" if value else flag for flag, value in sorted(flags.items()))])
     return f"{realisation.state}/{realisation.domain}/bin/{name}"

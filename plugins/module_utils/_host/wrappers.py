@@ -42,5 +42,5 @@ def _script(virtiofsd: str, flags: Mapping[str, str]) -> str:
     daemon = Path(virtiofsd)
     stable = STABLE_BIN / daemon.name
     command = str(stable if virtiofsd.startswith("/nix/store/") and stable.exists() else daemon)
-    arguments = " ".join(f"--{flag}={shlex.quote(value)}" for flag, value in sorted(flags.items()))
-    return f'#!/bin/sh\nexec {shlex.quote(command)} "$@" {arguments}\n'
+    arguments = [f"--{flag}={shlex.quote(value)}" if value else f"--{flag}" for flag, value in sorted(flags.items())]
+    return f'#!/bin/sh\nexec {shlex.quote(command)} "$@" {" ".join(arguments)}\n'

@@ -1,18 +1,48 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How the schema's options are written in XML: a function to read and one to write for every codec."""
+"""How the values of options are written in XML: one Codec for each way, used by the rows of the schema.
+
+``read(element, place)`` returns the value, None where the XML says nothing; ``write(element, place, value)`` writes it.
+The element is the <domain>, or the <filesystem>, <disk> or <interface> that the option belongs to.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import product
-from string import ascii_lowercase
+from dataclasses import dataclass
 from typing import Any, Callable
 
-from ..schema import Codec, Field
 from ..state_paths import bound_source, wrapper_flags
+from .disks import cdrom, write_medium
 from .places import Element, drop, ensure, etree, get, put
 
-# Codecs of domain options: (read, write) over the <domain> element.
+
+@dataclass(frozen=True)
+class Codec:
+    """A pair of functions. ``write`` is None for a value that is written together with others (see share.py)."""
+
+    read: Callable[[Element, str], Any]
+    write: Callable[[Element, str, Any], None] | None = None
+
+
+TEXT = Codec(get, put)
+
+
+def _read_int(parent: Element, place: str) -> int | None:
+    text = get(parent, place)
+    return None if text is None else int(text)
+
+
+INT = Codec(_read_int, lambda parent, place, value: put(parent, place, str(value)))
+
+
+def _read_on_off(parent: Element, place: str) -> bool | None:
+    text = get(parent, place)
+    return None if text is None else text == "on"
+
+
+ON_OFF = Codec(_read_on_off, lambda parent, place, value: put(parent, place, "on" if value else "off"))
+
+# Options of a domain.
 
 
 def _read_memory(root: Element, place: str) -> int | None:
@@ -45,6 +75,9 @@ def _write_memory(root: Element, place: str, value: int) -> None:
     element.text = str(value)
 
 
+MEMORY = Codec(_read_memory, _write_memory)
+
+
 _CPU_MODES = ("host-passthrough", "host-model", "maximum")
 
 
@@ -64,6 +97,9 @@ def _write_cpu(root: Element, place: str, value: str) -> None:
         etree.SubElement(element, "model", fallback="allow").text = value
 
 
+CPU = Codec(_read_cpu, _write_cpu)
+
+
 def _read_firmware(root: Element, place: str) -> str:
     loader = root.find(f"{place}/loader")
     uefi = get(root, f"{place}/@firmware") == "efi" or (loader is not None and loader.get("type") == "pflash")
@@ -79,6 +115,9 @@ def _forget_firmware(root: Element) -> None:
 def _write_firmware(root: Element, place: str, value: str) -> None:
     _forget_firmware(root)
     put(root, f"{place}/@firmware", "efi" if value == "uefi" else None)
+
+
+FIRMWARE = Codec(_read_firmware, _write_firmware)
 
 
 _SECURE_BOOT = {"off": ("no", None), "setup": ("yes", "no"), "enrolled": ("yes", "yes")}
@@ -104,6 +143,9 @@ def _write_secure_boot(root: Element, place: str, value: str) -> None:
             etree.SubElement(ensure(root, place), "feature", enabled=enabled, name=name)
 
 
+SECURE_BOOT = Codec(_read_secure_boot, _write_secure_boot)
+
+
 def _read_tpm(root: Element, place: str) -> bool:
     return root.find(place) is not None
 
@@ -115,17 +157,7 @@ def _write_tpm(root: Element, place: str, value: bool) -> None:
         etree.SubElement(tpm, "backend", type="emulator", version="2.0")
 
 
-def cdrom(root: Element) -> Element:
-    """The CD-ROM drive, None when there is none."""
-    return root.find("devices/disk[@device='cdrom']")
-
-
-def _boot_fromcdrom(root: Element) -> None:
-    """After the disk, unless the user has an order of his own: an installed system is not installed again."""
-    if root.find("devices/*/boot") is None and root.find("os/boot[@dev='cdrom']") is None:
-        if root.find("os/boot") is None:
-            etree.SubElement(ensure(root, "os"), "boot", dev="hd")
-        etree.SubElement(ensure(root, "os"), "boot", dev="cdrom")
+TPM = Codec(_read_tpm, _write_tpm)
 
 
 def _read_iso(root: Element, place: str) -> str | None:
@@ -133,16 +165,7 @@ def _read_iso(root: Element, place: str) -> str | None:
     return None if drive is None else get(drive, "source/@file") or ""
 
 
-def write_medium(root: Element, place: str, value: str) -> None:
-    """The medium of the CD-ROM drive, which is added when missing; an empty path ejects it."""
-    drive = cdrom(root)
-    if drive is None:
-        drive = etree.SubElement(ensure(root, "devices"), "disk", type="file", device="cdrom")
-        etree.SubElement(drive, "driver", name="qemu", type="raw")
-        etree.SubElement(drive, "target", dev=free_target(root, "sata"), bus="sata")
-        etree.SubElement(drive, "readonly")
-        _boot_fromcdrom(root)
-    put(drive, "source/@file", value or None)
+ISO = Codec(_read_iso, lambda root, _place, value: write_medium(root, value))
 
 
 def _read_serial_log(root: Element, place: str) -> str | None:
@@ -159,6 +182,9 @@ def _write_serial_log(root: Element, place: str, value: str) -> None:
     log.set("append", "off")
 
 
+SERIAL_LOG = Codec(_read_serial_log, _write_serial_log)
+
+
 def _read_graphics(root: Element, place: str) -> str:
     return get(root, f"{place}/@type") or "none"
 
@@ -171,6 +197,9 @@ def _write_graphics(root: Element, place: str, value: str) -> None:
         graphics = etree.SubElement(devices, "graphics", type=value, autoport="yes", listen="127.0.0.1")
         etree.SubElement(graphics, "listen", type="address", address="127.0.0.1")
         etree.SubElement(etree.SubElement(devices, "video"), "model", type="virtio")
+
+
+GRAPHICS = Codec(_read_graphics, _write_graphics)
 
 
 _AGENT = "org.qemu.guest_agent.0"
@@ -193,11 +222,17 @@ def _write_agent(root: Element, place: str, value: bool) -> None:
         channel.getparent().remove(channel)
 
 
-# Codecs of share options: the wrapper and the bind mount need to know the domain.
+GUEST_AGENT = Codec(_read_agent, _write_agent)
+
+
+# Options of a share. Those that become a bind mount or a wrapper of virtiofsd are written by share.py.
 
 
 def _read_cache(share: Element, place: str) -> str:
     return wrapper_flags(get(share, "binary/@path")).get("cache") or get(share, place) or "auto"
+
+
+CACHE = Codec(_read_cache)
 
 
 def _read_idmap(share: Element, place: str) -> dict[str, list[dict[str, int]]] | None:
@@ -219,14 +254,7 @@ def _write_idmap(share: Element, place: str, value: Mapping[str, Any]) -> None:
             etree.SubElement(ensure(share, place), kind, {name: str(number) for name, number in entry.items()})
 
 
-def _read_int(parent: Element, place: str) -> int | None:
-    text = get(parent, place)
-    return None if text is None else int(text)
-
-
-def _read_on_off(parent: Element, place: str) -> bool | None:
-    text = get(parent, place)
-    return None if text is None else text == "on"
+IDMAP = Codec(_read_idmap, _write_idmap)
 
 
 def _read_source(share: Element, place: str) -> str | None:
@@ -234,8 +262,25 @@ def _read_source(share: Element, place: str) -> str | None:
     return None if path is None else bound_source(path) or path
 
 
+SOURCE = Codec(_read_source)
+
+
 def _read_read_only(share: Element, place: str) -> bool:
     return share.find(place) is not None or bound_source(get(share, "source/@dir") or "") is not None
+
+
+READ_ONLY = Codec(_read_read_only)
+
+
+def _flags(share: Element) -> dict[str, str]:
+    return wrapper_flags(get(share, "binary/@path"))
+
+
+# Flags of virtiofsd, --PLACE=VALUE and --PLACE, that only a wrapper script can pass.
+WRAPPER_VALUE = Codec(lambda share, place: _flags(share).get(place))
+WRAPPER_SWITCH = Codec(lambda share, place: place in _flags(share))
+
+# Options of a disk.
 
 
 def _read_disk_path(disk: Element, place: str) -> str | None:
@@ -246,69 +291,4 @@ def _write_disk_path(disk: Element, place: str, value: str) -> None:
     put(disk, "source/@dev" if disk.get("type") == "block" else "source/@file", value)
 
 
-_READ: dict[Codec, Callable[[Element, str], Any]] = {
-    Codec.TEXT: get,
-    Codec.INT: _read_int,
-    Codec.ON_OFF: _read_on_off,
-    Codec.FLAG: lambda parent, place: parent.find(place) is not None,
-    Codec.MIB: _read_memory,
-    Codec.CPU: _read_cpu,
-    Codec.FIRMWARE: _read_firmware,
-    Codec.SECURE_BOOT: _read_secure_boot,
-    Codec.TPM: _read_tpm,
-    Codec.ISO: _read_iso,
-    Codec.SERIAL_LOG: _read_serial_log,
-    Codec.GRAPHICS: _read_graphics,
-    Codec.GUEST_AGENT: _read_agent,
-    Codec.DISK_PATH: _read_disk_path,
-    Codec.SOURCE: _read_source,
-    Codec.READ_ONLY: _read_read_only,
-    Codec.CACHE: _read_cache,
-    Codec.WRAPPER: lambda share, place: wrapper_flags(get(share, "binary/@path")).get(place),
-    Codec.IDMAP: _read_idmap,
-}
-
-_WRITE: dict[Codec, Callable[[Element, str, Any], None]] = {
-    Codec.TEXT: put,
-    Codec.INT: lambda parent, place, value: put(parent, place, str(value)),
-    Codec.ON_OFF: lambda parent, place, value: put(parent, place, "on" if value else "off"),
-    Codec.MIB: _write_memory,
-    Codec.CPU: _write_cpu,
-    Codec.FIRMWARE: _write_firmware,
-    Codec.SECURE_BOOT: _write_secure_boot,
-    Codec.TPM: _write_tpm,
-    Codec.ISO: write_medium,
-    Codec.SERIAL_LOG: _write_serial_log,
-    Codec.GRAPHICS: _write_graphics,
-    Codec.GUEST_AGENT: _write_agent,
-    Codec.DISK_PATH: _write_disk_path,
-    Codec.IDMAP: _write_idmap,
-}
-
-
-def read_field(field: Field, element: Element) -> Any:
-    """The value of an option in XML, None where the XML says nothing."""
-    return _READ[field.codec](element, field.place)
-
-
-def read_fields(fields: tuple[Field, ...], element: Element) -> dict[str, Any]:
-    """All options of an element that have a place in the XML."""
-    return {field.option: read_field(field, element) for field in fields if field.place}
-
-
-def can_write(field: Field) -> bool:
-    """The option is written on its own, not together with others."""
-    return field.codec in _WRITE
-
-
-def write_field(field: Field, element: Element, value: Any) -> None:
-    """Write an option into XML."""
-    _WRITE[field.codec](element, field.place, value)
-
-
-def free_target(root: Element, bus: str) -> str:
-    """The first unused disk target of a bus: vda, vdb, ... or sda, sdb, ..."""
-    prefix = "vd" if bus == "virtio" else "sd"
-    used = {target.get("dev") for target in root.iterfind("devices/disk/target")}
-    names = (prefix + "".join(letters) for count in (1, 2) for letters in product(ascii_lowercase, repeat=count))
-    return next(name for name in names if name not in used)
+DISK_PATH = Codec(_read_disk_path, _write_disk_path)

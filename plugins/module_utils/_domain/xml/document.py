@@ -13,9 +13,9 @@ from copy import deepcopy
 from typing import Any
 
 from ..._errors import InvalidInput
-from ..schema import DISK, DOMAIN
+from ..schema import DISK, DOMAIN, read_fields
 from ..state_paths import Realisation
-from .codecs import cdrom, free_target, read_fields, write_field, write_medium
+from .disks import cdrom, free_target, write_medium
 from .network import read_interfaces, write_interfaces
 from .places import Element, drop, ensure, etree, get, put
 from .share import read_share, render_share, write_share
@@ -278,11 +278,11 @@ class DomainXml:
         for field in DISK:
             value = values.get(field.option) if values.get(field.option) is not None else field.initial
             if field.place and value is not None:
-                write_field(field, disk, value)
+                field.write(disk, value)
 
     def set_medium(self, path: str) -> None:
         """The medium of the CD-ROM drive; an empty path ejects it."""
-        write_medium(self.root, "devices/disk", path)
+        write_medium(self.root, path)
 
     def medium_text(self) -> str:
         """The CD-ROM drive as XML text, for changing its medium."""

@@ -13,8 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..schema import INTERFACE
-from .codecs import read_fields
+from ..schema import INTERFACE, read_fields
 from .places import Element, drop, ensure, etree, get, put
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..schema import SHARE, Codec
+from ..schema import SHARE, read_fields
 from ..state_paths import Realisation, bind_path, wrapper_flags, wrapper_path
-from .codecs import can_write, read_fields, write_field
+from . import codecs
 from .places import Element, drop, etree, get, put
 
 
@@ -28,8 +28,8 @@ def write_share(element: Element, values: Mapping[str, Any], realisation: Realis
         drop(element, "binary")
     wanted = {**read_share(element), **given}
     for field in SHARE:
-        if can_write(field) and field.option in given:
-            write_field(field, element, given[field.option])
+        if field.codec.write and field.option in given:
+            field.codec.write(element, field.place, given[field.option])
     _write_share_source(element, wanted, realisation)
     _write_share_daemon(element, wanted, realisation)
 
@@ -53,7 +53,9 @@ def _write_share_daemon(element: Element, wanted: Mapping[str, Any], realisation
     # "auto" is virtiofsd's default and cannot be said in XML: the element is left out.
     put(element, "binary/cache/@mode", cache if cache in ("none", "always") else None)
     flags = {
-        field.place: wanted[field.option] for field in SHARE if field.codec is Codec.WRAPPER and wanted[field.option]
+        field.place: "" if field.codec is codecs.WRAPPER_SWITCH else wanted[field.option]
+        for field in SHARE
+        if field.codec in (codecs.WRAPPER_VALUE, codecs.WRAPPER_SWITCH) and wanted[field.option]
     }
     if cache == "metadata":
         flags["cache"] = cache

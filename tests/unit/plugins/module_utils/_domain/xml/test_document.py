@@ -21,7 +21,6 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.state_pa
     bound_source,
     wrapper_flags,
 )
-from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.codecs import read_field, write_field
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.document import DomainXml
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.network import mac_for
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import InvalidInput
@@ -126,14 +125,14 @@ def test_every_field_and_every_choice_has_an_example(group: str) -> None:
 def test_domain_option(option: str, value: Any) -> None:
     document = DomainXml.skeleton("vm", "x86_64")
     field = field_of("DOMAIN", option)
-    write_field(field, document.root, value)
-    assert read_field(field, reparsed(document).root) == value
+    field.write(document.root, value)
+    assert field.read(reparsed(document).root) == value
     # Written over any other value, the result is the same.
     for other in EXAMPLES["DOMAIN"][option]:
         changed = reparsed(document)
-        write_field(field, changed.root, other)
-        write_field(field, changed.root, value)
-        assert read_field(field, changed.root) == value
+        field.write(changed.root, other)
+        field.write(changed.root, value)
+        assert field.read(changed.root) == value
 
 
 @pytest.mark.parametrize("how", REALISATIONS)
@@ -224,19 +223,19 @@ def test_units_of_memory(xml: str, mib: int | None) -> None:
 def test_a_guest_gets_all_of_its_new_memory() -> None:
     """libvirt keeps the balloon's size apart: left behind, it would hold the guest at what it had."""
     document = DomainXml("<domain><memory>2097152</memory><currentMemory>1048576</currentMemory></domain>")
-    write_field(field_of("DOMAIN", "memory"), document.root, 4096)
+    field_of("DOMAIN", "memory").write(document.root, 4096)
     assert document.root.find("currentMemory") is None
 
 
 def test_topology_and_cells_stay_when_the_cpu_model_changes() -> None:
     document = DomainXml("<domain><cpu mode='host-model'><topology cores='2'/><numa><cell/></numa></cpu></domain>")
-    write_field(field_of("DOMAIN", "cpu"), document.root, "qemu64")
+    field_of("DOMAIN", "cpu").write(document.root, "qemu64")
     assert [element.tag for element in document.root.find("cpu")] == ["topology", "numa", "model"]
 
 
 def test_a_log_gets_a_serial_port_that_libvirt_takes() -> None:
     document = DomainXml("<domain/>")  # a user's own XML, without one
-    write_field(field_of("DOMAIN", "serial_log"), document.root, "/var/log/vm.log")
+    field_of("DOMAIN", "serial_log").write(document.root, "/var/log/vm.log")
     assert document.root.find("devices/serial").get("type") == "pty"
 
 
