@@ -27,7 +27,7 @@ let
     </network>
   '';
 
-  database = "/var/lib/keystone-virtiofs-database";
+  database = "/var/lib/keystone-virtiofs/database";
 
   storeView = pkgs.writeScript "keystone-store-view" ''
     #!${cfg.python}/bin/python3
@@ -126,7 +126,7 @@ in
         environment.etc."keystone/python3".source = lib.mkDefault "${cfg.python}/bin/python3";
 
         # Holds a directory per guest, with links to the paths that the guest needs.
-        systemd.tmpfiles.rules = [ "d /nix/var/nix/gcroots/keystone-virtiofs 0755 root root -" ];
+        systemd.tmpfiles.rules = [ "d /nix/var/nix/gcroots/keystone-virtiofs/domains 0755 root root -" ];
 
         assertions = [
           {
@@ -177,7 +177,7 @@ in
           wantedBy = [ "multi-user.target" ];
           # A guest that starts with the host is to find its view.
           before = [ "libvirtd.service" ];
-          unitConfig.ConditionDirectoryNotEmpty = "/var/lib/keystone-virtiofs-views";
+          unitConfig.ConditionPathExistsGlob = "/var/lib/keystone-virtiofs/domains/*/view";
           path = [ config.nix.package ];
           serviceConfig = {
             Type = "oneshot";

@@ -201,7 +201,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return hosts
 
     def _is_wanted(self, facts: Mapping[str, Any]) -> bool:
-        ours = facts["made_by_collection"] or not self.get_option("managed_only")
+        ours = facts["managed"] or not self.get_option("managed_only")
         return ours and facts["state"] in self.get_option("states")
 
     def _add(self, host: str, domain: Domain) -> None:

@@ -13,13 +13,13 @@ T = TypeVar("T")
 POLL_INTERVAL = 0.2
 
 
-def wait_until(condition: Callable[[], T | None], timeout: float, complain: Callable[[], WaitTimeout]) -> T:
-    """The first value of ``condition`` that is not None; raises ``complain()`` after ``timeout`` seconds."""
+def wait_until(condition: Callable[[], T | None], timeout: float, timeout_error: Callable[[], WaitTimeout]) -> T:
+    """The first value of ``condition`` that is not None; raises ``timeout_error()`` after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
         if value is not None:
             return value
         if time.monotonic() >= deadline:
-            raise complain()
+            raise timeout_error()
         time.sleep(POLL_INTERVAL)

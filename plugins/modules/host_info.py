@@ -196,7 +196,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._features import
     unavailable,
 )
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.findings import find_problems
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host.survey import look_at_host
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.survey import survey_host
 
 if TYPE_CHECKING:
     from ansible_collections.keystone.virtiofs.plugins.module_utils._host.findings import HostFacts
@@ -260,7 +260,7 @@ def main() -> None:
         module.fail_json(
             msg=f"{uri} is another machine; what a host can do is read from the host itself: run this there"
         )
-    module.exit_json(changed=False, **describe_host(look_at_host(uri)))
+    module.exit_json(changed=False, **describe_host(survey_host(uri)))
 
 
 if __name__ == "__main__":

@@ -66,7 +66,9 @@ def test_ansible_has_a_python_at_a_stable_path(world: World) -> None:
 
 
 def test_there_is_a_place_for_the_roots_of_guests(world: World) -> None:
-    assert any("/nix/var/nix/gcroots/keystone-virtiofs " in rule for rule in world.host("systemd.tmpfiles.rules"))
+    assert any(
+        "/nix/var/nix/gcroots/keystone-virtiofs/domains " in rule for rule in world.host("systemd.tmpfiles.rules")
+    )
 
 
 NETWORK = "systemd.services.keystone-network"
@@ -108,7 +110,7 @@ def test_the_database_is_copied_when_it_changes(world: World) -> None:
     }
     service = world.host("systemd.services", options)["keystone-nix-database"]
     assert service["before"] == ["libvirtd.service"]
-    assert "/var/lib/keystone-virtiofs-database" in service["script"]
+    assert "/var/lib/keystone-virtiofs/database" in service["script"]
 
 
 def test_the_database_is_not_copied_unasked(world: World) -> None:
@@ -123,7 +125,7 @@ def test_the_store_views_are_as_on_other_distributions(world: World) -> None:
     service = world.host("systemd.services.keystone-store-views", "leastExposure = true;")
     assert service["serviceConfig"] == {"Type": "oneshot", "ExecStart": f"{link[-1]} restore"}
     theirs = (CHECKOUT / "roles/host/files/keystone-store-views.service").read_text()
-    assert f"ConditionDirectoryNotEmpty={service['unitConfig']['ConditionDirectoryNotEmpty']}\n" in theirs
+    assert f"ConditionPathExistsGlob={service['unitConfig']['ConditionPathExistsGlob']}\n" in theirs
 
 
 def test_there_are_no_store_views_unasked(world: World) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from .._domain import forwards, planner, validation
-from .._domain.model import Observed, Plan
+from .._domain.model import Observed, Options, Plan
 from .._errors import InvalidInput, WaitTimeout
 from .._host import lock, ports, state
 from .._host.gateway import Gateway
@@ -20,8 +20,6 @@ from .._waiting import wait_until
 from .describe import SSH_HOST_KEY, describe
 from .executor import Executor
 from .preflight import Preflight
-
-Options = Mapping[str, Any]
 
 
 class Controller:
@@ -130,7 +128,7 @@ class Controller:
         return [
             planner.plan_domain({"name": name, **absent}, domain, self._preflight.host(name))
             for name, domain in sorted(observed.items())
-            if name not in listed and domain.persistent is not None and domain.persistent.is_own
+            if name not in listed and domain.persistent is not None and domain.persistent.is_managed
         ]
 
     def _execute(self, plan: Plan) -> None:
@@ -143,10 +141,10 @@ class Controller:
         def reached() -> bool | None:
             observed = self._gateway.observe(name)
             if not observed.is_active:
-                raise complaint()
+                raise timeout_error()
             return True if self._has_reached(goal, observed) else None
 
-        def complaint() -> WaitTimeout:
+        def timeout_error() -> WaitTimeout:
             facts = describe(self._gateway, self._gateway.observe(name))
             return WaitTimeout(
                 f"did not reach {goal} within {timeout} s; last seen: state {facts['state']},"
@@ -156,7 +154,7 @@ class Controller:
                 domain=name,
             )
 
-        wait_until(reached, timeout, complaint)
+        wait_until(reached, timeout, timeout_error)
 
     def _has_reached(self, goal: str, observed: Observed) -> bool:
         if goal == "running":

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .._domain.model import Observed, given
+from .._domain.model import Observed, given_options
 from .._host import files
 from .._host.gateway import Gateway
 
@@ -32,12 +32,12 @@ def describe(gateway: Gateway, observed: Observed) -> dict[str, Any]:
         "autostart": observed.autostart,
         "persistent": observed.persistent is not None,
         "managed_save": observed.managed_save,
-        "made_by_collection": defined.is_own,
+        "managed": defined.is_managed,
         "created_disks": defined.created_disks(),
         "shared_memory": document.has_shared_memory(),
         "free_ports": document.free_ports(),
-        "shares": [given(share) for share in document.shares().values()],
-        "persistent_shares": [given(share) for share in defined.shares().values()],
+        "shares": [given_options(share) for share in document.shares().values()],
+        "persistent_shares": [given_options(share) for share in defined.shares().values()],
         "disks": document.disks(),
         "nvram": document.nvram(),
         "interfaces": interfaces,

@@ -6,17 +6,14 @@ One Preflight serves one task: what it has read of the host and of other domains
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
-from .._domain.model import Define, DiskImage, Host, Observed, Plan, RemoveDisk, disk_key
+from .._domain.model import Define, DiskImage, Host, Observed, Options, Plan, RemoveDisk, disk_key
 from .._domain.xml.document import DomainXml
 from .._errors import InvalidInput, Unsupported, VirtiofsError
 from .._features import Virtiofsd
 from .._host import bind_mounts, disks, files, kvm, ports, probe, state, wrappers
 from .._host.gateway import Gateway
-
-Options = Mapping[str, Any]
 
 
 class Preflight:

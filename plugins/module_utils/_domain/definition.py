@@ -7,20 +7,20 @@ import itertools
 from typing import Any
 
 from .._errors import InvalidInput
-from .model import DiskImage, Host, Observed, Wanted, disk_key, given
+from .model import DiskImage, Host, Observed, Options, disk_key, given_options
 from .schema import DOMAIN, SHARE
-from .state_paths import Realisation
+from .state_paths import ShareBackend
 from .validation import can_enforce_read_only
 from .xml import codecs
 from .xml.document import DomainXml
 from .xml.network import mac_for
 
 
-def target_document(wanted: Wanted, shares: list[dict[str, Any]], observed: Observed, host: Host) -> DomainXml:
+def wanted_definition(wanted: Options, shares: list[dict[str, Any]], observed: Observed, host: Host) -> DomainXml:
     """The persistent document as it should be: what is there, with everything that differs written over it."""
     document = _base(wanted, observed, host)
     current = document.options()
-    values = given(wanted)
+    values = given_options(wanted)
     if values.get("virt_type") == "auto":
         values["virt_type"] = current["virt_type"] if observed.persistent is not None else host.virt_type
     if values.get("secure_boot") not in (None, "off"):
@@ -41,11 +41,11 @@ def target_document(wanted: Wanted, shares: list[dict[str, Any]], observed: Obse
     if wanted.get("interfaces") is not None:
         _set_interfaces(document, wanted)
     if observed.persistent is None:
-        document.set_mark(defined="yes")
+        document.set_mark(managed="yes")
     return document
 
 
-def _initial(values: Wanted, host: Host) -> dict[str, Any]:
+def _initial(values: Options, host: Host) -> dict[str, Any]:
     """What a new domain gets when the task does not say."""
     initial = {option.option: option.initial for option in DOMAIN if option.initial is not None}
     virt_type = values.get("virt_type") or host.virt_type
@@ -54,7 +54,7 @@ def _initial(values: Wanted, host: Host) -> dict[str, Any]:
     return {**initial, "virt_type": virt_type, "cpu": cpu}
 
 
-def _base(wanted: Wanted, observed: Observed, host: Host) -> DomainXml:
+def _base(wanted: Options, observed: Observed, host: Host) -> DomainXml:
     if not wanted.get("xml"):
         if observed.persistent is not None:
             return observed.persistent.copy()
@@ -70,7 +70,7 @@ def _base(wanted: Wanted, observed: Observed, host: Host) -> DomainXml:
     return template
 
 
-def _check_template(template: DomainXml, wanted: Wanted, observed: Observed) -> None:
+def _check_template(template: DomainXml, wanted: Options, observed: Observed) -> None:
     if template.name not in (None, wanted["name"]):
         raise InvalidInput(
             f"the xml option is of a domain named {template.name!r}",
@@ -87,14 +87,14 @@ def _check_template(template: DomainXml, wanted: Wanted, observed: Observed) -> 
     template.set_name(wanted["name"])
 
 
-def realisation(document_name: str, host: Host) -> Realisation:
+def backend(document_name: str, host: Host) -> ShareBackend:
     """How this host makes read-only shares and virtiofsd flags real."""
-    return Realisation(document_name, can_enforce_read_only(host), host.state)
+    return ShareBackend(document_name, can_enforce_read_only(host), host.state)
 
 
 def set_shares(document: DomainXml, shares: list[dict[str, Any]], host: Host) -> None:
     current = document.shares()
-    how = realisation(document.name or "", host)
+    how = backend(document.name or "", host)
     for share in shares:
         if not differences(share, current.get(share["tag"])):
             continue
@@ -103,15 +103,15 @@ def set_shares(document: DomainXml, shares: list[dict[str, Any]], host: Host) ->
         document.share_memory()
 
 
-def differences(wanted: Wanted, current: Wanted | None) -> list[str]:
+def differences(wanted: Options, current: Options | None) -> list[str]:
     """The share options that are given and differ; a missing share differs in its tag."""
     if current is None:
         return ["tag"]
     options = {option.option for option in SHARE}
-    return [option for option, value in given(wanted).items() if option in options and value != current[option]]
+    return [option for option, value in given_options(wanted).items() if option in options and value != current[option]]
 
 
-def _set_disks(document: DomainXml, wanted: Wanted, host: Host) -> None:
+def _set_disks(document: DomainXml, wanted: Options, host: Host) -> None:
     current = {disk_key(disk): disk for disk in document.disks()}
     for disk in wanted.get("disks") or ():
         there = current.get(disk_key(disk))
@@ -129,7 +129,7 @@ def _set_disks(document: DomainXml, wanted: Wanted, host: Host) -> None:
                 )
 
 
-def _image_format(disk: Wanted, image: DiskImage, domain: str) -> str:
+def _image_format(disk: Options, image: DiskImage, domain: str) -> str:
     """The format of an image that is there already.
 
     A guest can write a qcow2 header into its raw disk, with any file of the host as backing image. So a format that was
@@ -144,7 +144,7 @@ def _image_format(disk: Wanted, image: DiskImage, domain: str) -> str:
     return disk.get("format") or image.format
 
 
-def _set_interfaces(document: DomainXml, wanted: Wanted) -> None:
+def _set_interfaces(document: DomainXml, wanted: Options) -> None:
     """Listed interfaces take the place of those that are there; what is there beyond them stays."""
     there = document.interfaces()
     left = {forwards: [i for i in there if bool(i["forwards"]) is forwards] for forwards in (False, True)}
@@ -168,7 +168,7 @@ def _set_interfaces(document: DomainXml, wanted: Wanted) -> None:
         document.set_interfaces(complete)
 
 
-def _forwards(interface: Wanted) -> bool:
+def _forwards(interface: Options) -> bool:
     return bool(interface["forwards"])
 
 

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .model import Observed, Wanted, disk_key, given
+from .model import Observed, Options, disk_key, given_options
 from .xml.document import DomainXml
 
 
-def domain_view(wanted: Wanted, document: DomainXml | None, observed: Observed) -> dict[str, Any]:
+def domain_view(wanted: Options, document: DomainXml | None, observed: Observed) -> dict[str, Any]:
     """A document as diff: the scalar options, shares, disks and interfaces."""
     view: dict[str, Any] = {"state": state_of(observed)}
     if wanted.get("autostart") is not None:
@@ -18,7 +18,7 @@ def domain_view(wanted: Wanted, document: DomainXml | None, observed: Observed) 
     if document is None:
         return view
     view.update({option: value for option, value in document.options().items() if value is not None})
-    view["shares"] = {tag: given(share) for tag, share in document.shares().items()}
+    view["shares"] = {tag: given_options(share) for tag, share in document.shares().items()}
     view["disks"] = [disk_key(disk) for disk in document.disks()]
     view["interfaces"] = document.interfaces()
     view["shared_memory"] = document.has_shared_memory()
@@ -29,7 +29,7 @@ def domain_view(wanted: Wanted, document: DomainXml | None, observed: Observed) 
 
 
 def domain_view_after(
-    defined: Mapping[str, Any], wanted: Wanted, ports: int | None, observed: Observed
+    defined: Mapping[str, Any], wanted: Options, ports: int | None, observed: Observed
 ) -> dict[str, Any]:
     view = {**defined, "state": _state_after(wanted, observed)}
     if wanted.get("autostart") is not None:
@@ -41,14 +41,14 @@ def domain_view_after(
 
 def share_view(document: DomainXml, tag: str) -> dict[str, Any]:
     share = document.shares().get(tag)
-    return {"share": given(share) if share else None, "shared_memory": document.has_shared_memory()}
+    return {"share": given_options(share) if share else None, "shared_memory": document.has_shared_memory()}
 
 
 def state_of(observed: Observed) -> str:
     return "absent" if observed.persistent is None and not observed.is_active else observed.run_state
 
 
-def _state_after(wanted: Wanted, observed: Observed) -> str:
+def _state_after(wanted: Options, observed: Observed) -> str:
     if wanted["state"] == "present":
         return "stopped" if observed.run_state == "absent" else observed.run_state
     return str(wanted["state"])

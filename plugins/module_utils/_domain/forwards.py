@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from .._errors import InvalidInput
-from .model import Observed, Wanted
+from .model import Observed, Options
 
 
-def resolve_forwards(wanted: Wanted, observed: Observed, is_taken: Callable[[str, int], bool]) -> Wanted:
+def resolve_forwards(wanted: Options, observed: Observed, is_taken: Callable[[str, int], bool]) -> Options:
     """Decide the host ports: a ``next_free`` forward keeps the port it once got, else takes the next free one.
 
     ``is_taken(address, port)`` is asked only for ports that a start would have to open. Raises InvalidInput when a
@@ -33,12 +33,12 @@ def resolve_forwards(wanted: Wanted, observed: Observed, is_taken: Callable[[str
 
 
 def _host_port(
-    forward: Wanted,
+    forward: Options,
     kept: Mapping[Any, int],
     chosen: set[tuple[str, int]],
     observed: Observed,
     is_taken: Callable[[str, int], bool],
-    wanted: Wanted,
+    wanted: Options,
 ) -> int:
     address, port = forward["address"], int(forward["host_port"])
     before = kept.get((address, forward["guest_port"]))

@@ -12,7 +12,7 @@ from .._features import Virtiofsd
 from .state_paths import STATE
 from .xml.document import DomainXml
 
-Wanted = Mapping[str, Any]
+Options = Mapping[str, Any]
 """Module options; None means not given."""
 
 
@@ -199,11 +199,11 @@ class Plan:
         return bool(self.actions)
 
 
-def given(wanted: Wanted) -> dict[str, Any]:
+def given_options(wanted: Options) -> dict[str, Any]:
     """The options that the task names."""
     return {option: value for option, value in wanted.items() if value is not None}
 
 
-def disk_key(disk: Wanted) -> str:
+def disk_key(disk: Options) -> str:
     """What identifies a disk: its path, or pool/volume."""
     return disk.get("path") or f"{disk.get('pool')}/{disk.get('volume')}"

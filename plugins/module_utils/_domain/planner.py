@@ -12,7 +12,7 @@ from typing import Any
 
 from .._errors import InvalidInput, Unsupported
 from .._features import unavailable
-from .definition import differences, set_shares, target_document
+from .definition import differences, set_shares, wanted_definition
 from .diff import domain_view, domain_view_after, share_view, state_of
 from .model import (
     Action,
@@ -25,6 +25,7 @@ from .model import (
     GrowDisk,
     Host,
     Observed,
+    Options,
     Plan,
     RemoveDisk,
     RemoveState,
@@ -36,7 +37,6 @@ from .model import (
     Start,
     Unbind,
     Undefine,
-    Wanted,
     WriteWrapper,
     disk_key,
 )
@@ -54,7 +54,7 @@ from .validation import check_features, check_nesting, check_new_disk
 from .xml.document import DomainXml
 
 
-def plan_domain(wanted: Wanted, observed: Observed, host: Host) -> Plan:
+def plan_domain(wanted: Options, observed: Observed, host: Host) -> Plan:
     """The plan that brings a domain to the wanted state. ``wanted`` has passed check_domain and resolve_forwards."""
     plan = Plan(wanted["name"])
     if wanted["state"] == "absent":
@@ -63,7 +63,7 @@ def plan_domain(wanted: Wanted, observed: Observed, host: Host) -> Plan:
         return plan
     shares = [normalised(share, host.real_path) for share in wanted.get("shares") or ()]
     check_features(shares, host, wanted["name"])
-    document = target_document(wanted, shares, observed, host)
+    document = wanted_definition(wanted, shares, observed, host)
     check_nesting(document.shares(), host, wanted["name"])
     disks = _plan_disks(wanted, observed, host, plan)
     _note_created(disks, document)
@@ -87,7 +87,7 @@ def plan_domain(wanted: Wanted, observed: Observed, host: Host) -> Plan:
     return plan
 
 
-def _plan_absent(wanted: Wanted, observed: Observed, host: Host, plan: Plan) -> None:
+def _plan_absent(wanted: Options, observed: Observed, host: Host, plan: Plan) -> None:
     """Stop and undefine; of what the domain leaves behind only what the task names is removed."""
     if observed.is_active:
         plan.actions.append(Destroy())
@@ -103,9 +103,9 @@ def _plan_absent(wanted: Wanted, observed: Observed, host: Host, plan: Plan) -> 
     plan.after = {"state": "absent", "storage": []}
 
 
-def _wanted_ports(wanted: Wanted, document: DomainXml) -> int | None:
+def _wanted_ports(wanted: Options, document: DomainXml) -> int | None:
     """How many ports to reserve. The wish is kept in the mark: what plugged shares use up is not asked for again."""
-    decided = document.reserved_ports is not None or not document.is_own or wanted.get("xml")
+    decided = document.reserved_ports is not None or not document.is_managed or wanted.get("xml")
     if wanted.get("hotplug_ports") is not None or decided:
         return wanted.get("hotplug_ports")
     return int(next(option.initial for option in PARTS if option.option == "hotplug_ports"))
@@ -117,7 +117,7 @@ def _plan_define(document: DomainXml, observed: Observed, plan: Plan) -> None:
         plan.actions.append(Define(document, before))
 
 
-def _plan_disks(wanted: Wanted, observed: Observed, host: Host, plan: Plan) -> list[Action]:
+def _plan_disks(wanted: Options, observed: Observed, host: Host, plan: Plan) -> list[Action]:
     live = {disk_key(disk): disk["target"] for disk in observed.live.disks()} if observed.live else {}
     actions: list[Action] = []
     for disk in wanted.get("disks") or ():
@@ -155,7 +155,7 @@ def _check_reach(plan: Plan, host: Host) -> None:
 
 
 def _plan_live(
-    wanted: Wanted,
+    wanted: Options,
     shares: list[dict[str, Any]],
     document: DomainXml,
     observed: Observed,
@@ -180,7 +180,7 @@ def _plan_live(
     return False
 
 
-def _plan_run_state(wanted: Wanted, observed: Observed, restarted: bool, plan: Plan) -> None:
+def _plan_run_state(wanted: Options, observed: Observed, restarted: bool, plan: Plan) -> None:
     if wanted["state"] == "running" and observed.run_state in ("absent", "stopped"):
         if observed.managed_save and any(isinstance(action, Define) for action in plan.actions):
             plan.restart_reasons.append("managed save: it resumes with the definition it was saved with")
@@ -217,7 +217,7 @@ def _plan_host_files(document: DomainXml, observed: Observed, restarted: bool, h
 # One share.
 
 
-def plan_share(wanted: Wanted, observed: Observed, host: Host) -> Plan:
+def plan_share(wanted: Options, observed: Observed, host: Host) -> Plan:
     """The plan for one share of an existing domain. ``wanted`` has passed check_share."""
     name, tag = wanted["domain"], wanted["tag"]
     plan = Plan(name)
@@ -242,7 +242,7 @@ def plan_share(wanted: Wanted, observed: Observed, host: Host) -> Plan:
     return plan
 
 
-def _plan_share_present(wanted: Wanted, document: DomainXml, observed: Observed, host: Host, plan: Plan) -> bool:
+def _plan_share_present(wanted: Options, document: DomainXml, observed: Observed, host: Host, plan: Plan) -> bool:
     share = normalised({option.option: wanted.get(option.option) for option in SHARE}, host.real_path)
     check_features([share], host, wanted["domain"])
     set_shares(document, [share], host)
@@ -261,7 +261,7 @@ def _plan_share_present(wanted: Wanted, document: DomainXml, observed: Observed,
     return _plug_or_restart(wanted, plugging, reasons, observed, plan)
 
 
-def _plan_share_absent(wanted: Wanted, document: DomainXml, observed: Observed, host: Host, plan: Plan) -> bool:
+def _plan_share_absent(wanted: Options, document: DomainXml, observed: Observed, host: Host, plan: Plan) -> bool:
     tag = wanted["tag"]
     document.remove_share(tag)
     if observed.persistent is not None:
@@ -276,7 +276,7 @@ def _plan_share_absent(wanted: Wanted, document: DomainXml, observed: Observed, 
 
 
 def _plug_or_restart(
-    wanted: Wanted, plugging: list[Action], reasons: list[str], observed: Observed, plan: Plan
+    wanted: Options, plugging: list[Action], reasons: list[str], observed: Observed, plan: Plan
 ) -> bool:
     if not reasons or wanted["restart"] == "never":
         plan.actions += plugging

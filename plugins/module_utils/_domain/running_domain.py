@@ -14,10 +14,10 @@ from .model import (
     Host,
     NoteRestart,
     Observed,
+    Options,
     Plan,
     Shutdown,
     Start,
-    Wanted,
     disk_key,
 )
 from .schema import DOMAIN
@@ -25,7 +25,7 @@ from .xml import codecs
 from .xml.document import DomainXml
 
 
-def stale_options(wanted: Wanted, document: DomainXml, live: DomainXml) -> list[str]:
+def stale_options(wanted: Options, document: DomainXml, live: DomainXml) -> list[str]:
     """What the running domain has other than the document says, of what the task names."""
     wants, has = document.options(), live.options()
     stale = [
@@ -52,7 +52,7 @@ def stale_options(wanted: Wanted, document: DomainXml, live: DomainXml) -> list[
     return stale
 
 
-def changed_shares(shares: Iterable[Wanted], running: Mapping[str, Wanted]) -> list[str]:
+def changed_shares(shares: Iterable[Options], running: Mapping[str, Options]) -> list[str]:
     """Shares that run with other settings. Plugged anew, they would be dead for a guest that has them mounted."""
     return [
         f"share {share['tag']}: runs with another {', '.join(sorted(differing))}, and the guest may have it mounted"
@@ -62,7 +62,7 @@ def changed_shares(shares: Iterable[Wanted], running: Mapping[str, Wanted]) -> l
 
 
 def plan_attaching(
-    shares: Iterable[Wanted], document: DomainXml, live: DomainXml, host: Host
+    shares: Iterable[Options], document: DomainXml, live: DomainXml, host: Host
 ) -> tuple[list[Action], list[str]]:
     """Hot plug those new shares that the running domain can take; the reasons why it cannot take the others."""
     actions: list[Action] = []
@@ -79,7 +79,7 @@ def plan_attaching(
     return actions, reasons
 
 
-def plan_replacing(wanted: Wanted, document: DomainXml, live: DomainXml, host: Host) -> tuple[list[Action], list[str]]:
+def plan_replacing(wanted: Options, document: DomainXml, live: DomainXml, host: Host) -> tuple[list[Action], list[str]]:
     """Unplug a share and plug it anew, into the port that it leaves; the reason why that cannot be."""
     tag = wanted["tag"]
     obstacle = _plug_obstacle(live, host, ports=1)
@@ -100,7 +100,7 @@ def _plug_obstacle(live: DomainXml, host: Host, ports: int) -> str | None:
     return None
 
 
-def restart_actions(wanted: Wanted) -> list[Action]:
+def restart_actions(wanted: Options) -> list[Action]:
     stop = Shutdown(wanted["shutdown_timeout"], wanted["force_stop"])
     return [NoteRestart(True), stop, Start(), NoteRestart(False)]
 

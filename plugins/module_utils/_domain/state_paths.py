@@ -11,13 +11,19 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-# Files that the collection keeps for a domain lie in STATE/<domain>: read-only bind mounts and virtiofsd wrappers.
 STATE = "/var/lib/keystone-virtiofs"
-_BIND = re.compile(r".*/keystone-virtiofs/[^/]+/ro/(?P<source>[^/]+)$")
-_WRAPPER = re.compile(r".*/keystone-virtiofs/[^/]+/bin/virtiofsd(?P<flags>(,[^/]*)?)$")
+"""What the collection keeps on a host; the roles keep the rest of this tree.
+
+``domains/<domain>/``: ``ro`` (read-only bind mounts), ``bin`` (wrappers of virtiofsd), ``boot`` (kernel and initrd of a
+directly booted system), ``view`` (the part of the store that the guest is shown). ``guests/``: ``ssh`` (the key that
+opens each guest), ``known_hosts``. ``database/``: a copy of the Nix database for guests. ``benchmark/``: data of a run.
+"""
+
+_BIND = re.compile(r".*/keystone-virtiofs/domains/[^/]+/ro/(?P<source>[^/]+)$")
+_WRAPPER = re.compile(r".*/keystone-virtiofs/domains/[^/]+/bin/virtiofsd(?P<flags>(,[^/]*)?)$")
 
 
-class Realisation(NamedTuple):
+class ShareBackend(NamedTuple):
     """How the host makes options real that libvirt's XML cannot express.
 
     ``read_only_element``: virtiofsd enforces ``<readonly/>``; otherwise the source is a read-only bind mount.
@@ -29,9 +35,14 @@ class Realisation(NamedTuple):
     state: str = STATE
 
 
-def bind_path(realisation: Realisation, source: str) -> str:
+def domain_directory(state: str, domain: str) -> str:
+    """What is kept for one domain."""
+    return f"{state}/domains/{domain}"
+
+
+def bind_path(backend: ShareBackend, source: str) -> str:
     """Where the read-only bind mount of a source lies; the name is reversible, so XML alone tells the source."""
-    return f"{realisation.state}/{realisation.domain}/ro/{quote(source, safe='')}"
+    return f"{domain_directory(backend.state, backend.domain)}/ro/{quote(source, safe='')}"
 
 
 def bound_source(path: str) -> str | None:
@@ -47,6 +58,6 @@ def wrapper_flags(path: str | None) -> dict[str, str]:
     return {name: value for name, _equals, value in flags}
 
 
-def wrapper_path(realisation: Realisation, flags: Mapping[str, str]) -> str:
+def wrapper_path(backend: ShareBackend, flags: Mapping[str, str]) -> str:
     name = ",".join(["virtiofsd", *(f"{flag}={value}" if value else flag for flag, value in sorted(flags.items()))])
-    return f"{realisation.state}/{realisation.domain}/bin/{name}"
+    return f"{domain_directory(backend.state, backend.domain)}/bin/{name}"

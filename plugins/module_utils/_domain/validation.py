@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 
 from .._errors import InvalidInput, Unsupported
 from .._features import unavailable
-from .model import Host, Wanted, disk_key
+from .model import Host, Options, disk_key
 from .schema import OF_DOMAIN, OF_SHARE, SHARE, is_below, problems
 
 # Checks of the wanted state alone.
 
 
-def check_domain(wanted: Wanted) -> None:
+def check_domain(wanted: Options) -> None:
     """Raise InvalidInput when the wanted domain contradicts itself; needs nothing from the host."""
     found = problems(OF_DOMAIN, wanted)
     shares = wanted.get("shares") or []
@@ -35,7 +35,7 @@ def check_domain(wanted: Wanted) -> None:
     _raise(found, wanted["name"])
 
 
-def check_share(wanted: Wanted) -> None:
+def check_share(wanted: Options) -> None:
     """Raise InvalidInput when the wanted share contradicts itself."""
     found = problems(OF_SHARE, wanted)
     if wanted["state"] == "present":
@@ -67,7 +67,7 @@ _DAEMON_OPTIONS = (
 )
 
 
-def _share_problems(share: Wanted) -> list[str]:
+def _share_problems(share: Options) -> list[str]:
     if bool(share.get("source")) == bool(share.get("socket")):
         return ["give either source or socket"]
     if share.get("socket"):
@@ -79,7 +79,7 @@ def _share_problems(share: Wanted) -> list[str]:
     return []
 
 
-def _interface_problems(interfaces: list[Wanted]) -> list[str]:
+def _interface_problems(interfaces: list[Options]) -> list[str]:
     macs = [interface["mac"].lower() for interface in interfaces if interface.get("mac")]
     found = _list_problems("interfaces", macs, "MAC address")
     for interface in interfaces:
@@ -95,7 +95,7 @@ def _interface_problems(interfaces: list[Wanted]) -> list[str]:
 # Checks against the host.
 
 
-def check_features(shares: Iterable[Wanted], host: Host, domain: str) -> None:
+def check_features(shares: Iterable[Options], host: Host, domain: str) -> None:
     """Raise Unsupported when the host is too old for an option, naming the version that has it."""
     for share in shares:
         for option in SHARE:
@@ -129,7 +129,7 @@ def _upgrade(option: str) -> str:
     return f"Leave {option} out, or upgrade the host."
 
 
-def _check_read_only(share: Wanted, host: Host, domain: str) -> None:
+def _check_read_only(share: Options, host: Host, domain: str) -> None:
     if not share.get("read_only") or can_enforce_read_only(host) or (host.local and not host.session):
         return
     raise Unsupported(
@@ -145,7 +145,7 @@ def can_enforce_read_only(host: Host) -> bool:
     return unavailable("readonly", host.libvirt, host.virtiofsd) is None
 
 
-def check_nesting(shares: Mapping[str, Wanted], host: Host, domain: str) -> None:
+def check_nesting(shares: Mapping[str, Options], host: Host, domain: str) -> None:
     """Raise InvalidInput when a share lies in a writable share: the guest could write to it through that one."""
     for tag, share in shares.items():
         for other_tag, other in shares.items():
@@ -161,7 +161,7 @@ def check_nesting(shares: Mapping[str, Wanted], host: Host, domain: str) -> None
                 )
 
 
-def check_new_disk(disk: Wanted, host: Host, domain: str) -> None:
+def check_new_disk(disk: Options, host: Host, domain: str) -> None:
     key, backing = disk_key(disk), disk.get("backing")
     if not disk.get("size") and (not backing or disk.get("pool")):
         fix = "Give size (MiB) to have it created; a file can also be created over a backing image."

@@ -6,14 +6,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from .. import _commands
+from .._domain.state_paths import domain_directory
 from .._mounts import mount_at, read_mounts
 from . import fstab
-from .state import remove_empty
+from .state import remove_part
 
 
 def list_binds(state: str, domain: str) -> dict[str, bool]:
     """The domain's bind mounts: target, and whether it is complete (mounted read-only, and in fstab for reboots)."""
-    root = Path(state, domain, "ro")
+    root = Path(domain_directory(state, domain), "ro")
     targets = [str(target) for target in sorted(root.iterdir())] if root.is_dir() else []
     lasting = fstab.targets()
     return {target: target in lasting and _is_read_only(target) for target in targets}
@@ -34,7 +35,7 @@ def unbind(target: str) -> None:
         _commands.check(["umount", target])
     fstab.remove(target)
     Path(target).rmdir()
-    remove_empty(Path(target).parent)
+    remove_part(Path(target).parent)
 
 
 def _is_read_only(target: str) -> bool:

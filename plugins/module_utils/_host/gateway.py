@@ -290,13 +290,13 @@ class Gateway:
                 asked = time.monotonic()
             return None
 
-        complaint = WaitTimeout(
+        timeout_error = WaitTimeout(
             f"the guest did not power off within {timeout:g} s",
             domain=name,
             fix="Give it more shutdown_timeout, or set force_stop to pull the plug.",
         )
         try:
-            wait_until(is_off, timeout, lambda: complaint)
+            wait_until(is_off, timeout, lambda: timeout_error)
         except WaitTimeout:
             if not force:
                 raise

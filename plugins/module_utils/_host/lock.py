@@ -19,9 +19,11 @@ LOCK_TIMEOUT = 600
 @contextmanager
 def exclusive() -> Iterator[None]:
     """Hold the lock of this host; raises WaitTimeout when another task does not finish within LOCK_TIMEOUT seconds."""
-    # Where nobody else may write: in /run/lock another user could hold the lock for ever.
-    directory = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR") or Path.home())
-    with (directory / "keystone-virtiofs.lock").open("a") as handle:
+    # A directory that only this user can enter: in /run/lock another user could hold the lock indefinitely.
+    parent = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR") or Path.home())
+    directory = parent / "keystone-virtiofs"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    with (directory / "lock").open("a") as handle:
         wait_until(lambda: _try_lock(handle.fileno()), LOCK_TIMEOUT, _lock_is_held)
         yield
 

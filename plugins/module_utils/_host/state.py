@@ -6,7 +6,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .._domain.state_paths import STATE
+from .._domain.state_paths import STATE, domain_directory
+
+# Parts of a domain's directory that are removed together with the domain.
+_PARTS = ("bin", "boot", "ro")
 
 
 def state_root(session: bool) -> str:
@@ -18,23 +21,33 @@ def state_root(session: bool) -> str:
 
 
 def has_state(state: str, domain: str) -> bool:
-    """The domain has bind mounts or wrappers, or what a killed run left of them."""
-    return Path(state, domain).is_dir()
+    """Whether remove_state has something to do, also after a killed run. A view of the store is not its business."""
+    root = Path(domain_directory(state, domain))
+    return root.is_dir() and (any((root / name).is_dir() for name in _PARTS) or not any(root.iterdir()))
 
 
 def remove_state(state: str, domain: str) -> None:
-    """Remove the domain's wrappers and empty directories; a bind mount that is still there makes this fail."""
-    root = Path(state, domain)
-    for path in root.glob("bin/*"):
-        path.unlink()
-    for directory in (root / "bin", root / "ro", root):
-        if directory.is_dir():
-            directory.rmdir()
+    """Remove the domain's wrappers, boot files and empty directories; fails while a bind mount is still there."""
+    root = Path(domain_directory(state, domain))
+    for name in _PARTS:
+        if name != "ro":
+            for path in root.glob(f"{name}/*"):
+                path.unlink()
+        if (root / name).is_dir():
+            (root / name).rmdir()
+    if root.is_dir():
+        remove_empty(root)
 
 
-def remove_empty(directory: Path) -> None:
-    """Remove a directory of a domain's state when it is empty, and the domain's when that is empty then."""
-    for path in (directory, directory.parent):
-        if any(path.iterdir()):
-            return
-        path.rmdir()
+def remove_empty(directory: Path) -> bool:
+    """Remove a directory if it is empty."""
+    if any(directory.iterdir()):
+        return False
+    directory.rmdir()
+    return True
+
+
+def remove_part(directory: Path) -> None:
+    """Remove a part of a domain's directory if it is empty, and then the domain's directory if that is empty."""
+    if remove_empty(directory):
+        remove_empty(directory.parent)

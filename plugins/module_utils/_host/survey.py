@@ -13,7 +13,7 @@ from .findings import HostFacts
 from .gateway import LIBVIRT_IMPORT_ERROR, Gateway
 
 
-def look_at_host(uri: str) -> HostFacts:
+def survey_host(uri: str) -> HostFacts:
     """Everything that is to be known about this host, with libvirt reached at this URI."""
     version, error = _libvirt_version(uri)
     session = urlsplit(uri).path == "/session"

@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from .._domain.state_paths import wrapper_flags
-from .state import remove_empty
+from .._domain.state_paths import domain_directory, wrapper_flags
+from .state import remove_part
 
 # On NixOS a path below /nix/store dies with the next garbage collection; this link lives as long as the system.
 STABLE_BIN = Path("/run/current-system/sw/bin")
@@ -18,7 +18,7 @@ STABLE_BIN = Path("/run/current-system/sw/bin")
 
 def list_wrappers(state: str, domain: str, virtiofsd: str) -> dict[str, bool]:
     """The domain's wrappers: path, and whether it starts this virtiofsd."""
-    root = Path(state, domain, "bin")
+    root = Path(domain_directory(state, domain), "bin")
     paths = [str(path) for path in sorted(root.iterdir())] if root.is_dir() else []
     return {path: Path(path).read_text() == _script(virtiofsd, wrapper_flags(path)) for path in paths}
 
@@ -35,7 +35,7 @@ def write_wrapper(path: str, virtiofsd: str, flags: Mapping[str, str]) -> None:
 
 def remove_wrapper(path: str) -> None:
     Path(path).unlink()
-    remove_empty(Path(path).parent)
+    remove_part(Path(path).parent)
 
 
 def _script(virtiofsd: str, flags: Mapping[str, str]) -> str:

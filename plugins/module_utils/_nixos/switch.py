@@ -41,7 +41,7 @@ _WATCHDOG = """\
 # watchdog PROFILE NEW OLD ACTIVATION_LIMIT CONFIRMATION_LIMIT
 profile=$1 new=$2 old=$3 activation_limit=$4 confirmation_limit=$5
 PATH=$old/sw/bin:$PATH
-cd /run/keystone-switch && exec >log 2>&1 || exit
+cd /run/keystone-virtiofs/switch && exec >log 2>&1 || exit
 tell() { echo "$2" >"$1.new" && mv "$1.new" "$1"; }
 boot_next() { nix-env --profile "$profile" --set "$1" && "$1/bin/switch-to-configuration" boot; }
 
@@ -68,8 +68,9 @@ esac
 
 _START = """\
 ! systemctl --quiet is-active keystone-switch.service || { echo "another switch is under way" >&2; exit 1; }
-rm -rf /run/keystone-switch && mkdir -m 0700 /run/keystone-switch && cat >/run/keystone-switch/watchdog &&
-systemd-run --quiet --collect --unit=keystone-switch --service-type=exec sh /run/keystone-switch/watchdog "$@" &&
+directory=/run/keystone-virtiofs/switch
+rm -rf $directory && (umask 077 && mkdir -p $directory && cat >$directory/watchdog) &&
+systemd-run --quiet --collect --unit=keystone-switch --service-type=exec sh $directory/watchdog "$@" &&
 cat /proc/sys/kernel/random/boot_id
 """
 
@@ -77,7 +78,7 @@ cat /proc/sys/kernel/random/boot_id
 _LOOK = """\
 cat /proc/sys/kernel/random/boot_id
 readlink -f /run/current-system
-cd /run/keystone-switch 2>/dev/null || exit 0
+cd /run/keystone-virtiofs/switch 2>/dev/null || exit 0
 status=$(cat status 2>/dev/null)
 case $status in 0 | 4) touch confirmed ;; esac
 echo "$status"

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..._errors import InvalidInput
 from ..schema import DISK, DOMAIN, read_fields
-from ..state_paths import Realisation
+from ..state_paths import ShareBackend
 from .disks import cdrom, free_target, write_medium
 from .network import read_interfaces, write_interfaces
 from .places import Element, drop, ensure, etree, get, put
@@ -128,9 +128,9 @@ class DomainXml:
     # The collection's mark: metadata that libvirt keeps and never interprets.
 
     @property
-    def is_own(self) -> bool:
-        """The collection has defined this domain first; on another tool's it leaves at most what it must remember."""
-        return get(self.root, f"metadata/{_MARK}/@defined") == "yes"
+    def is_managed(self) -> bool:
+        """Whether this collection created the domain. Other tools' domains may carry a mark too, without this."""
+        return get(self.root, f"metadata/{_MARK}/@managed") == "yes"
 
     @property
     def restart_pending(self) -> bool:
@@ -203,12 +203,12 @@ class DomainXml:
             for element in self._share_elements()
         }
 
-    def set_share(self, values: Mapping[str, Any], realisation: Realisation) -> None:
+    def set_share(self, values: Mapping[str, Any], backend: ShareBackend) -> None:
         element = self.share_element(values["tag"])
         if element is None:
-            ensure(self.root, "devices").append(render_share(values, realisation))
+            ensure(self.root, "devices").append(render_share(values, backend))
         else:
-            write_share(element, values, realisation)
+            write_share(element, values, backend)
 
     def remove_share(self, tag: str) -> None:
         element = self.share_element(tag)

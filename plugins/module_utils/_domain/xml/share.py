@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..schema import SHARE, read_fields
-from ..state_paths import Realisation, bind_path, wrapper_flags, wrapper_path
+from ..state_paths import ShareBackend, bind_path, wrapper_flags, wrapper_path
 from . import codecs
 from .places import Element, drop, etree, get, put
 
@@ -17,7 +17,7 @@ def read_share(element: Element) -> dict[str, Any]:
     return read_fields(SHARE, element)
 
 
-def write_share(element: Element, values: Mapping[str, Any], realisation: Realisation) -> None:
+def write_share(element: Element, values: Mapping[str, Any], backend: ShareBackend) -> None:
     """Write the given share options into a <filesystem>; options that are not given stay as they are."""
     given = {option: value for option, value in values.items() if value is not None}
     # A directory replaces a socket and the other way round; the daemon behind a socket takes no options from libvirt.
@@ -30,24 +30,24 @@ def write_share(element: Element, values: Mapping[str, Any], realisation: Realis
     for field in SHARE:
         if field.codec.write and field.option in given:
             field.codec.write(element, field.place, given[field.option])
-    _write_share_source(element, wanted, realisation)
-    _write_share_daemon(element, wanted, realisation)
+    _write_share_source(element, wanted, backend)
+    _write_share_daemon(element, wanted, backend)
 
 
-def _write_share_source(element: Element, wanted: Mapping[str, Any], realisation: Realisation) -> None:
+def _write_share_source(element: Element, wanted: Mapping[str, Any], backend: ShareBackend) -> None:
     """The source, and who enforces read-only: virtiofsd itself, or the host's kernel through a bind mount."""
     drop(element, "readonly")
     source = wanted["source"]
     if wanted["socket"]:
         return
-    if wanted["read_only"] and realisation.read_only_element:
+    if wanted["read_only"] and backend.read_only_element:
         etree.SubElement(element, "readonly")
     elif wanted["read_only"]:
-        source = bind_path(realisation, source)
+        source = bind_path(backend, source)
     put(element, "source/@dir", source)
 
 
-def _write_share_daemon(element: Element, wanted: Mapping[str, Any], realisation: Realisation) -> None:
+def _write_share_daemon(element: Element, wanted: Mapping[str, Any], backend: ShareBackend) -> None:
     """The cache mode, and the wrapper that adds the flags for which libvirt has no XML."""
     cache = wanted["cache"]
     # "auto" is virtiofsd's default and cannot be said in XML: the element is left out.
@@ -60,16 +60,16 @@ def _write_share_daemon(element: Element, wanted: Mapping[str, Any], realisation
     if cache == "metadata":
         flags["cache"] = cache
     if flags:
-        put(element, "binary/@path", wrapper_path(realisation, flags))
+        put(element, "binary/@path", wrapper_path(backend, flags))
     elif wrapper_flags(get(element, "binary/@path")):
         put(element, "binary/@path", None)
 
 
-def render_share(values: Mapping[str, Any], realisation: Realisation) -> Element:
+def render_share(values: Mapping[str, Any], backend: ShareBackend) -> Element:
     """A new <filesystem> for a share."""
     element = etree.Element("filesystem", type="mount", accessmode="passthrough")
     etree.SubElement(element, "driver", type="virtiofs")
     initial = {field.option: field.initial for field in SHARE if field.initial is not None}
     given = {option: value for option, value in values.items() if value is not None}
-    write_share(element, {**initial, **given}, realisation)
+    write_share(element, {**initial, **given}, backend)
     return element

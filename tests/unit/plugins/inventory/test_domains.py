@@ -24,7 +24,7 @@ SHARE = {"tag": "nix-store-share", "source": "/nix/store", "read_only": True}
 MARKED = """
 <domain type='test'>
   <name>marked</name>
-  <metadata><k:domain xmlns:k='https://github.com/ncrmro/keystone/virtiofs' defined='yes'/></metadata>
+  <metadata><k:domain xmlns:k='https://github.com/ncrmro/keystone/virtiofs' managed='yes'/></metadata>
   <memory unit='MiB'>64</memory>
   <os><type>hvm</type></os>
   <devices>
@@ -63,7 +63,7 @@ def parse(tmp_path: Path) -> Any:
 
 
 def facts(name: str, **other: Any) -> dict[str, Any]:
-    return {"name": name, "state": "running", "ssh": None, "made_by_collection": True, "shares": [], **other}
+    return {"name": name, "state": "running", "ssh": None, "managed": True, "shares": [], **other}
 
 
 @pytest.fixture

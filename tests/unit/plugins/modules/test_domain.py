@@ -51,8 +51,8 @@ STORY: list[tuple[dict[str, Any], list[str]]] = [
 @pytest.fixture
 def places(tmp_path: Path) -> dict[str, str]:
     """The names of STORY as real paths."""
-    for name in ("source", "other", "keystone-virtiofs"):
-        (tmp_path / name).mkdir()
+    for name in ("source", "other", "keystone-virtiofs/domains"):
+        (tmp_path / name).mkdir(parents=True)
     return {"SOURCE": f"{tmp_path}/source", "OTHER": f"{tmp_path}/other", "DISK": f"{tmp_path}/disk.qcow2"}
 
 
@@ -324,7 +324,7 @@ def test_domain_info(run: Run, places: dict[str, str]) -> None:
     assert set(run(domain_info)["domains"]) == {"a", "b"}
     assert set(run(domain_info, names=["a", "missing"])["domains"]) == {"a"}
     facts = run(domain_info, names=["a"])["domains"]["a"]
-    assert (facts["state"], facts["made_by_collection"], facts["shared_memory"]) == ("stopped", True, True)
+    assert (facts["state"], facts["managed"], facts["shared_memory"]) == ("stopped", True, True)
     assert facts["shares"][0]["read_only"]
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.forwards import resolve_forwards
-from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model import disk_key, given
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model import disk_key, given_options
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.planner import plan_domain, plan_share
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.schema import SHARE, normalised
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.document import DomainXml
@@ -50,7 +50,7 @@ def test_the_host_is_the_one_that_the_tests_assume(generation: str) -> None:
 
 @pytest.mark.parametrize(("generation", "name"), DOMAINS)
 def test_shares_read_back_as_they_were_asked_for(generation: str, name: str) -> None:
-    wanted = {entry["tag"]: given(normalised(entry)) for entry in task_of(generation, name)["shares"]}
+    wanted = {entry["tag"]: given_options(normalised(entry)) for entry in task_of(generation, name)["shares"]}
     for document in documents(generation, name):
         found = document.shares()
         assert {tag: {option: found[tag][option] for option in wanted[tag]} for tag in found} == wanted
@@ -109,7 +109,7 @@ def test_a_domain_survives_an_upgrade_of_its_host(newer: str, name: str) -> None
 @pytest.mark.parametrize("generation", GENERATIONS)
 def test_what_makes_the_store_read_only(generation: str) -> None:
     text = (FIXTURES / generation / "store.persistent.xml").read_text()
-    bound = "<source dir='/var/lib/keystone-virtiofs/store/ro/%2Fnix%2Fstore'/>" in text
+    bound = "<source dir='/var/lib/keystone-virtiofs/domains/store/ro/%2Fnix%2Fstore'/>" in text
     assert (bound, "<readonly/>" in text) == ((True, False) if generation == "libvirt-9.0" else (False, True))
 
 

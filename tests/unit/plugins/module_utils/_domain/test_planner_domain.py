@@ -43,7 +43,7 @@ from ansible_collections.keystone.virtiofs.tests.unit.support import (
 NEW = Observed("vm")
 STORE = {"tag": "nix-store-share", "source": "/nix/store"}
 DATA = {"tag": "data", "source": "/srv/data"}
-BIND = "/var/lib/keystone-virtiofs/store/ro/%2Fnix%2Fstore"
+BIND = "/var/lib/keystone-virtiofs/domains/store/ro/%2Fnix%2Fstore"
 STOP = ["NoteRestart", "Shutdown", "Start", "NoteRestart"]
 
 

@@ -38,7 +38,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def target(tmp_path: Path) -> Iterator[str]:
-    path = tmp_path / "state/vm/ro/%2Fsource"
+    path = tmp_path / "state/domains/vm/ro/%2Fsource"
     yield str(path)
     while path.is_mount():
         subprocess.run(["umount", path], check=True)
@@ -137,5 +137,5 @@ def test_a_fstab_that_another_tool_writes_is_left_alone(fstab: Path, tmp_path: P
     fstab.rename(tmp_path / "static")
     fstab.symlink_to(tmp_path / "static")
     with pytest.raises(HostError, match="another tool writes it"):
-        bind_mounts.bind_read_only(str(source), str(tmp_path / "state/vm/ro/x"))
+        bind_mounts.bind_read_only(str(source), str(tmp_path / "state/domains/vm/ro/x"))
     assert fstab.read_text() == FSTAB

@@ -16,18 +16,42 @@ def test_the_state_of_a_session_is_the_users(monkeypatch: pytest.MonkeyPatch) ->
     assert state.state_root(session=False) == "/var/lib/keystone-virtiofs"
 
 
-def test_the_state_of_a_domain_goes(tmp_path: Path, daemon: Path) -> None:
-    root = tmp_path / "keystone-virtiofs"
+def test_the_state_of_a_domain_is_removed(tmp_path: Path, daemon: Path) -> None:
+    domains = tmp_path / "domains"
     for domain in ("vm", "other"):
-        (root / domain / "ro").mkdir(parents=True)
-        wrappers.write_wrapper(str(root / domain / "bin/virtiofsd,cache=metadata"), str(daemon), {"cache": "metadata"})
-    state.remove_state(str(root), "vm")
-    state.remove_state(str(root), "vm")
-    assert [path.name for path in root.iterdir()] == ["other"]
+        for part in ("ro", "boot"):
+            (domains / domain / part).mkdir(parents=True)
+        (domains / domain / "boot/abc-kernel").touch()
+        wrapper = domains / domain / "bin/virtiofsd,cache=metadata"
+        wrappers.write_wrapper(str(wrapper), str(daemon), {"cache": "metadata"})
+    assert state.has_state(str(tmp_path), "vm")
+    state.remove_state(str(tmp_path), "vm")
+    assert not state.has_state(str(tmp_path), "vm")
+    state.remove_state(str(tmp_path), "vm")
+    assert [path.name for path in domains.iterdir()] == ["other"]
 
 
-def test_what_others_put_there_is_not_removed(tmp_path: Path) -> None:
-    kept = tmp_path / "vm/ro/mine/file"
+def test_a_view_of_the_store_is_left_to_the_role(tmp_path: Path) -> None:
+    for part in ("ro", "view/store"):
+        (tmp_path / "domains/vm" / part).mkdir(parents=True)
+    state.remove_state(str(tmp_path), "vm")
+    assert (tmp_path / "domains/vm/view/store").is_dir()
+    assert not state.has_state(str(tmp_path), "vm")
+
+
+@pytest.mark.parametrize("name", ["ssh", "boot", "known_hosts", "guests", "domains", "database"])
+def test_a_domain_may_be_named_like_a_part_of_the_tree(tmp_path: Path, name: str) -> None:
+    for other in ("guests/ssh", "guests/known_hosts", "database", "domains"):
+        (tmp_path / other).mkdir(parents=True)
+    (tmp_path / "guests/ssh/other").touch()
+    (tmp_path / "domains" / name / "ro").mkdir(parents=True)
+    state.remove_state(str(tmp_path), name)
+    assert not state.has_state(str(tmp_path), name)
+    assert (tmp_path / "guests/ssh/other").exists()
+
+
+def test_files_of_other_tools_are_not_removed(tmp_path: Path) -> None:
+    kept = tmp_path / "domains/vm/ro/mine/file"
     kept.parent.mkdir(parents=True)
     kept.touch()
     with pytest.raises(OSError, match="not empty"):

@@ -17,7 +17,7 @@ def arguments(wrapper: Path) -> list[str]:
 
 
 def test_a_wrapper_passes_its_flags_on(tmp_path: Path, daemon: Path) -> None:
-    wrapper = tmp_path / "keystone-virtiofs/vm/bin/virtiofsd,cache=metadata,inode-file-handles=prefer"
+    wrapper = tmp_path / "keystone-virtiofs/domains/vm/bin/virtiofsd,cache=metadata,inode-file-handles=prefer"
     flags = {"inode-file-handles": "prefer", "cache": "metadata"}
     wrappers.write_wrapper(str(wrapper), str(daemon), flags)
     wrappers.write_wrapper(str(wrapper), str(daemon), flags)

@@ -97,7 +97,7 @@ def run(tmp_path: Path) -> Path:
 
 def watch(run: Path) -> tuple[list[str], str]:
     """What the watchdog has asked for, and its own word."""
-    script = switch._WATCHDOG.replace("/run/keystone-switch", str(run / "state"))
+    script = switch._WATCHDOG.replace("/run/keystone-virtiofs/switch", str(run / "state"))
     subprocess.run(["sh", "-c", script, "sh", "PROFILE", f"{run}/new", f"{run}/old", "9", "1"], check=False)
     result = run / "state/result"
     return (run / "asked").read_text().splitlines(), result.read_text().strip() if result.exists() else ""

@@ -16,7 +16,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.schema i
     Field,
 )
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.state_paths import (
-    Realisation,
+    ShareBackend,
     bind_path,
     bound_source,
     wrapper_flags,
@@ -91,8 +91,8 @@ PLACELESS = {"size", "backing", "next_free"}
 UNWRITTEN = {("virt_type", "auto")}
 FIELDS = {"DOMAIN": DOMAIN, "SHARE": SHARE, "DISK": DISK, "INTERFACE": INTERFACE, "FORWARD": FORWARD}
 REALISATIONS = [
-    pytest.param(Realisation("vm"), id="readonly-element"),
-    pytest.param(Realisation("vm", read_only_element=False), id="bind-mount"),
+    pytest.param(ShareBackend("vm"), id="readonly-element"),
+    pytest.param(ShareBackend("vm", read_only_element=False), id="bind-mount"),
 ]
 
 
@@ -137,7 +137,7 @@ def test_domain_option(option: str, value: Any) -> None:
 
 @pytest.mark.parametrize("how", REALISATIONS)
 @pytest.mark.parametrize(("option", "value"), examples("SHARE"))
-def test_share_option(option: str, value: Any, how: Realisation) -> None:
+def test_share_option(option: str, value: Any, how: ShareBackend) -> None:
     wanted = {"tag": "data", **({} if option == "socket" else {"source": "/srv"}), option: value}
     document = DomainXml.skeleton("vm", "x86_64")
     document.set_share(wanted, how)
@@ -151,7 +151,7 @@ def test_share_option(option: str, value: Any, how: Realisation) -> None:
 
 
 @pytest.mark.parametrize("how", REALISATIONS)
-def test_all_share_options_together(how: Realisation) -> None:
+def test_all_share_options_together(how: ShareBackend) -> None:
     wanted = {option: values[0] for option, values in EXAMPLES["SHARE"].items() if option != "socket"}
     document = DomainXml.skeleton("vm", "x86_64")
     document.set_share({**wanted, "cache": "metadata"}, how)
@@ -161,12 +161,12 @@ def test_all_share_options_together(how: Realisation) -> None:
 
 def test_a_share_moves_to_a_socket_and_back() -> None:
     document = DomainXml.skeleton("vm", "x86_64")
-    document.set_share({"tag": "data", "source": "/srv", "read_only": True, "cache": "metadata"}, Realisation("vm"))
-    document.set_share({"tag": "data", "source": None, "socket": "/run/s"}, Realisation("vm"))
+    document.set_share({"tag": "data", "source": "/srv", "read_only": True, "cache": "metadata"}, ShareBackend("vm"))
+    document.set_share({"tag": "data", "source": None, "socket": "/run/s"}, ShareBackend("vm"))
     share = reparsed(document).shares()["data"]
     assert (share["source"], share["socket"], share["read_only"]) == (None, "/run/s", False)
     assert document.share_element("data").find("binary") is None
-    document.set_share({"tag": "data", "source": "/srv", "socket": None}, Realisation("vm"))
+    document.set_share({"tag": "data", "source": "/srv", "socket": None}, ShareBackend("vm"))
     share = reparsed(document).shares()["data"]
     assert (share["source"], share["socket"]) == ("/srv", None)
 
@@ -279,13 +279,13 @@ def test_hugepages_stay_when_memory_becomes_shared() -> None:
 
 @pytest.mark.parametrize("source", ["/nix/store", "/", "/a b/100%/ü", "/x,y=z"])
 def test_a_bind_mount_tells_its_source(source: str) -> None:
-    path = bind_path(Realisation("my vm"), source)
+    path = bind_path(ShareBackend("my vm"), source)
     assert bound_source(path) == source
-    assert path.count("/") == "/var/lib/keystone-virtiofs/my vm/ro/x".count("/")
+    assert path.count("/") == "/var/lib/keystone-virtiofs/domains/my vm/ro/x".count("/")
 
 
 @pytest.mark.parametrize(
-    "path", [None, "", "/usr/libexec/virtiofsd", "/srv/ro/%2Fnix", "/x/keystone-virtiofs/vm/ro/a/b"]
+    "path", [None, "", "/usr/libexec/virtiofsd", "/srv/ro/%2Fnix", "/x/keystone-virtiofs/domains/vm/ro/a/b"]
 )
 def test_other_paths_are_no_bind_mounts_and_no_wrappers(path: str | None) -> None:
     assert bound_source(path or "") is None
@@ -297,7 +297,7 @@ def test_another_tools_virtiofsd_stays() -> None:
         "<domain><devices><filesystem><driver type='virtiofs'/><binary path='/opt/virtiofsd'/>"
         "<source dir='/srv'/><target dir='data'/></filesystem></devices></domain>"
     )
-    document.set_share({"tag": "data", "cache": "none"}, Realisation("vm"))
+    document.set_share({"tag": "data", "cache": "none"}, ShareBackend("vm"))
     assert document.share_paths() == {"data": ("/srv", "/opt/virtiofsd")}
     assert document.shares()["data"]["cache"] == "none"
 
