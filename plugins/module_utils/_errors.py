@@ -26,7 +26,13 @@ class VirtiofsError(Exception):
 
     def as_result(self) -> dict[str, object]:
         """The error as module return values."""
-        return {"msg": str(self), "problem": self.problem, "fix": self.fix, "share": self.share}
+        return {
+            "msg": str(self),
+            "problem": self.problem,
+            "fix": self.fix,
+            "failed_domain": self.domain,
+            "failed_share": self.share,
+        }
 
 
 class InvalidInput(VirtiofsError):

@@ -65,7 +65,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature("session", "shares in qemu:///session", 10000000, (1, 6, 0), legacy=False),  # 51210fb
     Feature("idmap", "map user and group ids", 10000000, (1, 6, 0), legacy=False),  # 51210fb
     Feature("open_files", "limit of open files", 10006000),
-    Feature("readonly", "read-only, enforced by virtiofsd", 11000000, (1, 13, 0), legacy=False),  # 782d8e1
+    Feature("read_only", "read-only, enforced by virtiofsd", 11000000, (1, 13, 0), legacy=False),  # 782d8e1
 )
 
 _BY_ID = {feature.id: feature for feature in FEATURES}

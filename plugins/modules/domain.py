@@ -10,14 +10,14 @@ module: domain
 short_description: Manage a libvirt domain with virtiofs shares
 version_added: 0.1.0
 description:
-  - Brings one libvirt domain to a state. What is not given is not compared, so libvirt's own choices, and those of
-    other tools, stand.
-  - Everything that can be wrong with the task or the host is said before anything is touched.
+  - Manages one libvirt domain. Options that are not set are left unchanged, so choices made by libvirt or by other
+    tools are preserved.
+  - Problems with the task or the host are reported before anything is changed.
 author: keystone contributors (@ncrmro)
 extends_documentation_fragment:
-  - keystone.virtiofs.options.connection
-  - keystone.virtiofs.options.domain
-  - keystone.virtiofs.options.attributes
+  - keystone.virtiofs._options.connection
+  - keystone.virtiofs._options.domain
+  - keystone.virtiofs._options.attributes
 seealso:
   - module: keystone.virtiofs.domains
   - module: keystone.virtiofs.share
@@ -89,7 +89,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 domain:
-  description: The domain as it is now; only O(name) and C(state=absent) when there is none.
+  description: The domain after the task; only C(name) and C(state=absent) if it does not exist.
   returned: success
   type: dict
   contains:
@@ -103,14 +103,14 @@ domain:
       description: Its uuid.
       type: str
     addresses:
-      description: Its IP addresses, as far as they are known.
+      description: Its known IP addresses.
       type: list
       elements: str
     ssh:
-      description: C(host) and C(port) at which its ssh server is reached from the hypervisor; null when not known.
+      description: C(host) and C(port) of its ssh server as seen from the hypervisor; null if unknown.
       type: dict
     shares:
-      description: Its virtiofs shares, as they run, with the options of this module.
+      description: Its virtiofs shares, with the options of this module; those of the running domain if it runs.
       type: list
       elements: dict
   sample:
@@ -122,29 +122,49 @@ domain:
     shares:
       - {tag: nix-store-share, source: /nix/store, read_only: true, queue_size: 1024, cache: auto}
 actions:
-  description: The steps that were taken, or in check mode would be.
+  description: The steps that were executed, or would be in check mode.
   returned: success
   type: list
   elements: str
   sample: [CreateDisk, Define, Start]
 restart_required:
-  description: The running domain needs a restart before it is as wanted.
+  description: Whether some changes take effect only after a restart of the running domain.
   returned: success
   type: bool
   sample: false
 restart_reasons:
-  description: What waits for a restart.
+  description: The changes that need a restart.
   returned: success
   type: list
   elements: str
-  sample: ["memory: runs with 2048, defined is 4096"]
+  sample: ["memory: 2048 in the running domain, 4096 in its definition"]
+problem:
+  description: What failed. C(msg) combines it with RV(fix), the domain and the share.
+  returned: failure
+  type: str
+  sample: source /srv/data does not exist
+fix:
+  description: What to do about the problem; may be empty.
+  returned: failure
+  type: str
+  sample: Create it, or correct source.
+failed_domain:
+  description: The domain that the problem concerns; null if it concerns none in particular.
+  returned: failure
+  type: str
+  sample: web
+failed_share:
+  description: The mount tag of the share that the problem concerns; null if it concerns none in particular.
+  returned: failure
+  type: str
+  sample: data
 libvirt_code:
-  description: libvirt's error code, when libvirt refused.
+  description: Error code of libvirt.
   returned: failure of libvirt
   type: int
   sample: 55
 libvirt_message:
-  description: libvirt's own message, when libvirt refused.
+  description: Error message of libvirt.
   returned: failure of libvirt
   type: str
   sample: "Requested operation is not valid: domain is not running"

@@ -1,30 +1,30 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Facts of libvirt domains and their virtiofs shares."""
+"""Gather information about libvirt domains and their virtiofs shares."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: domain_info
-short_description: Facts of libvirt domains and their virtiofs shares
+short_description: Gather information about libvirt domains and their virtiofs shares
 version_added: 0.1.0
 description:
-  - Tells for each domain its state, addresses, shares, memory backing, disks, and where virtiofsd logs.
+  - Returns state, addresses, shares, memory backing, disks and virtiofsd logs of each domain.
 author: keystone contributors (@ncrmro)
 extends_documentation_fragment:
-  - keystone.virtiofs.options.connection
-  - keystone.virtiofs.options.info_attributes
+  - keystone.virtiofs._options.connection
+  - keystone.virtiofs._options.info_attributes
 options:
   names:
     description:
-      - The domains to tell of; all when not given. One that does not exist is left out.
+      - Names of the domains to return. By default all domains. Names that do not exist are ignored.
     type: list
     elements: str
   host_keys:
     description:
-      - Also ask the guest agents for the guests' ssh host keys (ed25519), as C(ssh_host_key); it is null where there is
-        no answer. Nobody on the network can put in another.
+      - Whether to ask the guest agents for the guests' ssh host keys (ed25519), returned as C(ssh_host_key); null if
+        the agent does not answer. Unlike C(ssh-keyscan), the result cannot be spoofed on the network.
     type: bool
     default: false
 seealso:
@@ -33,7 +33,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at one domain
+- name: Gather information about one domain
   keystone.virtiofs.domain_info:
     names: [test-vm]
   register: found
@@ -46,9 +46,10 @@ EXAMPLES = r"""
 RETURN = r"""
 domains:
   description:
-    - The domains by name, with the options of M(keystone.virtiofs.domain) that they have.
-    - C(shares) are those of the running domain, C(persistent_shares) those of its definition. C(shared_memory) tells
-      whether shares can be added, C(free_ports) how many while it runs.
+    - The domains by name, with their values of the options of M(keystone.virtiofs.domain).
+    - C(shares) are those of the running domain, C(persistent_shares) those of its definition. C(shared_memory) says
+      whether shares can be added, C(free_ports) how many of them by hot plug. C(managed) says whether this collection
+      created the domain.
   returned: success
   type: dict
   sample:
@@ -63,6 +64,36 @@ domains:
       shares:
         - {tag: nix-store-share, source: /nix/store, read_only: true, queue_size: 1024, cache: auto}
       virtiofsd_logs: [/var/log/libvirt/qemu/test-vm-fs0-virtiofsd.log]
+problem:
+  description: What failed. C(msg) combines it with RV(fix), the domain and the share.
+  returned: failure
+  type: str
+  sample: source /srv/data does not exist
+fix:
+  description: What to do about the problem; may be empty.
+  returned: failure
+  type: str
+  sample: Create it, or correct source.
+failed_domain:
+  description: The domain that the problem concerns; null if it concerns none in particular.
+  returned: failure
+  type: str
+  sample: web
+failed_share:
+  description: The mount tag of the share that the problem concerns; null if it concerns none in particular.
+  returned: failure
+  type: str
+  sample: data
+libvirt_code:
+  description: Error code of libvirt.
+  returned: failure of libvirt
+  type: int
+  sample: 55
+libvirt_message:
+  description: Error message of libvirt.
+  returned: failure of libvirt
+  type: str
+  sample: "Requested operation is not valid: domain is not running"
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -10,23 +10,23 @@ module: domains
 short_description: Manage many libvirt domains with virtiofs shares in one task
 version_added: 0.1.0
 description:
-  - Does for a list of domains what M(keystone.virtiofs.domain) does for one, over one connection.
-  - All domains are checked and planned before the first is touched.
+  - Manages a list of domains as M(keystone.virtiofs.domain) manages one, over one connection.
+  - All domains are checked and planned before the first one is changed.
 author: keystone contributors (@ncrmro)
 extends_documentation_fragment:
-  - keystone.virtiofs.options.connection
-  - keystone.virtiofs.options.attributes
+  - keystone.virtiofs._options.connection
+  - keystone.virtiofs._options.attributes
 options:
   domains:
     description:
-      - The domains. Each takes the options of M(keystone.virtiofs.domain), apart from C(uri).
+      - The domains, each with the options of M(keystone.virtiofs.domain) except C(uri).
     type: list
     elements: dict
     required: true
   purge:
     description:
-      - Remove the domains that this collection has defined and that are not listed. Their disks, UEFI variables and TPM
-        state stay. Domains of other tools are left alone.
+      - Whether to remove domains that this collection created and that are not listed. Their disks, UEFI variables and
+        TPM state are kept, and so are domains of other tools.
     type: bool
     default: false
 seealso:
@@ -34,7 +34,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Exactly these two
+- name: Have exactly two domains
   keystone.virtiofs.domains:
     purge: true
     domains:
@@ -51,16 +51,46 @@ EXAMPLES = r"""
 
 RETURN = r"""
 domains:
-  description: What M(keystone.virtiofs.domain) returns, for every domain by name; purged domains are included.
+  description: The return values of M(keystone.virtiofs.domain) by domain name, including purged domains.
   returned: success
   type: dict
   sample:
     web: {changed: true, actions: [Start], restart_required: false, restart_reasons: []}
 restart_required:
-  description: At least one running domain needs a restart.
+  description: Whether at least one running domain needs a restart.
   returned: success
   type: bool
   sample: false
+problem:
+  description: What failed. C(msg) combines it with RV(fix), the domain and the share.
+  returned: failure
+  type: str
+  sample: source /srv/data does not exist
+fix:
+  description: What to do about the problem; may be empty.
+  returned: failure
+  type: str
+  sample: Create it, or correct source.
+failed_domain:
+  description: The domain that the problem concerns; null if it concerns none in particular.
+  returned: failure
+  type: str
+  sample: web
+failed_share:
+  description: The mount tag of the share that the problem concerns; null if it concerns none in particular.
+  returned: failure
+  type: str
+  sample: data
+libvirt_code:
+  description: Error code of libvirt.
+  returned: failure of libvirt
+  type: int
+  sample: 55
+libvirt_message:
+  description: Error message of libvirt.
+  returned: failure of libvirt
+  type: str
+  sample: "Requested operation is not valid: domain is not running"
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -1,49 +1,48 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Tell what a host can do with virtiofs, and what is in the way."""
+"""Gather information about a host's virtiofs support and what prevents it."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_info
-short_description: What a host can do with virtiofs, and what is in the way
+short_description: Gather information about a host's virtiofs support and what prevents it
+version_added: 0.1.0
 description:
   - Reports the versions of libvirt, QEMU and virtiofsd, whether KVM works (proven by running QEMU), the
     firmware and TPM support for guests, and for each virtiofs feature what it needs and whether this host
     has it.
-  - What is missing or wrong comes as RV(findings), each with its severity and the fix. A host that is not
-    ready is a result, not a failure of this module; see RV(ready).
-  - It reads the host itself, so run it there; a remote O(uri) is refused.
-author:
-  - keystone contributors (@ncrmro)
+  - Problems are returned as RV(findings), each with its severity and its fix. The module does not fail on a host that
+    is not ready; see RV(ready).
+  - The module reads the host itself, so run it there. A remote O(uri) is refused.
+author: keystone contributors (@ncrmro)
 options:
   uri:
     description:
-      - libvirt's connection URI.
+      - Connection URI of libvirt.
     type: str
     default: qemu:///system
 attributes:
   check_mode:
-    description: Can run in check mode and return the same as in a normal run.
+    description: Never changes anything.
     support: full
   diff_mode:
-    description: Shows what was changed.
+    description: Nothing is ever changed.
     support: N/A
-    details: Nothing is ever changed.
 requirements:
-  - python3-libvirt on the host; without it, that is a finding
+  - libvirt-python on the host; a finding reports if it is missing
 seealso:
   - module: keystone.virtiofs.domain_info
   - module: keystone.virtiofs.store_info
 """
 
 EXAMPLES = r"""
-- name: Look at the host
+- name: Gather information about the host
   keystone.virtiofs.host_info:
   register: host
 
-- name: Stop with every fix named when shares cannot work
+- name: Stop and name every fix if shares cannot work
   ansible.builtin.assert:
     that: host.ready
     fail_msg: >-
@@ -52,22 +51,22 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ready:
-  description: Whether shares can work, that is, no finding of severity V(error).
+  description: Whether shares can work; true if no finding has the severity V(error).
   returned: success
   type: bool
   sample: true
 versions:
-  description: Versions in use; null for what is not there or cannot be asked.
+  description: Versions in use; null for a program that is not installed or cannot be queried.
   returned: success
   type: dict
   sample: {libvirt: 11.3.0, qemu: 10.0.13, virtiofsd: 1.13.2}
 virtiofsd:
-  description: The daemon that libvirt takes for a share that names none.
+  description: The daemon that libvirt uses unless a share names another.
   returned: success
   type: dict
   contains:
     path:
-      description: Its path; null without one.
+      description: Its path; null if none is installed.
       type: str
       sample: /usr/libexec/virtiofsd
     legacy:
@@ -75,42 +74,42 @@ virtiofsd:
       type: bool
       sample: false
 kvm:
-  description: Whether QEMU really runs guests with KVM.
+  description: Whether QEMU runs guests with KVM.
   returned: success
   type: dict
   contains:
     usable:
-      description: Whether it does.
+      description: Whether a guest ran with KVM.
       type: bool
       sample: false
     reason:
-      description: Why not; empty when it does.
+      description: Why KVM is unusable; empty if it is usable.
       type: str
       sample: "/usr/bin/qemu-system-x86_64 with KVM ended with status -6: failed to set MSR 0x10a to 0x69"
     smm:
-      description: Whether these guests have the System Management Mode that Secure Boot needs.
+      description: Whether guests with KVM have the System Management Mode that Secure Boot needs.
       type: bool
       sample: false
 emulator:
-  description: QEMU for this machine's architecture; null without one.
+  description: QEMU for this machine's architecture; null if none is installed.
   returned: success
   type: str
   sample: /usr/bin/qemu-system-x86_64
 firmware:
-  description: What the installed firmware offers guests.
+  description: What the installed firmware supports.
   returned: success
   type: dict
   contains:
     uefi:
-      description: UEFI.
+      description: Whether guests can use UEFI.
       type: bool
       sample: true
     secure_boot:
-      description: Secure Boot with enrolled keys.
+      description: Whether guests can use Secure Boot with enrolled keys.
       type: bool
       sample: true
     setup_mode:
-      description: Secure Boot without keys, so that the guest enrols its own.
+      description: Whether guests can use Secure Boot in setup mode, to enrol their own keys.
       type: bool
       sample: true
 swtpm:
@@ -124,61 +123,61 @@ memfd:
   type: bool
   sample: true
 apparmor:
-  description: Whether AppArmor confines libvirt, and with it the places of virtiofsd.
+  description: Whether AppArmor confines libvirt, and thereby which virtiofsd it may run.
   returned: success
   type: bool
   sample: false
 systemd:
-  description: Whether systemd runs the services.
+  description: Whether systemd manages the services.
   returned: success
   type: bool
   sample: true
 features:
-  description: Every virtiofs feature.
+  description: All virtiofs features.
   returned: success
   type: list
   elements: dict
   contains:
     id:
-      description: Its name; mostly that of the share option that asks for it.
+      description: Identifier of the feature; for most of them the name of the share option.
       type: str
-      sample: readonly
+      sample: read_only
     summary:
-      description: What it is.
+      description: What the feature does.
       type: str
       sample: read-only, enforced by virtiofsd
     needs:
-      description: The versions that it needs.
+      description: The versions that the feature requires.
       type: str
       sample: libvirt >= 11.0.0, virtiofsd >= 1.13.0
     available:
-      description: Whether this host has it.
+      description: Whether this host supports the feature.
       type: bool
       sample: true
     reason:
-      description: What is missing; empty when it is available.
+      description: What is missing; empty if the feature is available.
       type: str
       sample: ""
 findings:
-  description: What is wrong or worth knowing, the worst first.
+  description: Problems and hints, the most severe first.
   returned: success
   type: list
   elements: dict
   contains:
     id:
-      description: A name that stays.
+      description: Stable identifier of the finding.
       type: str
       sample: kvm_unusable
     severity:
-      description: V(error) stops shares from working, V(warning) costs, V(info) explains.
+      description: V(error) prevents shares from working, V(warning) makes guests slower, V(info) is a hint.
       type: str
       sample: warning
     problem:
-      description: What is wrong.
+      description: The problem.
       type: str
       sample: "KVM is unusable, so guests run emulated (TCG), many times slower: there is no /dev/kvm"
     fix:
-      description: What to do about it.
+      description: The fix.
       type: str
       sample: Enable virtualization (VT-x, AMD-V) in the firmware
 """
@@ -258,7 +257,7 @@ def main() -> None:
     uri = module.params["uri"]
     if urlsplit(uri).netloc:
         module.fail_json(
-            msg=f"{uri} is another machine; what a host can do is read from the host itself: run this there"
+            msg=f"uri: {uri} is another machine, and this module reads the host itself. Run the task on that machine."
         )
     module.exit_json(changed=False, **describe_host(survey_host(uri)))
 

@@ -12,15 +12,14 @@ version_added: 0.1.0
 description:
   - Adds, changes or removes one virtiofs share of an existing domain, in its definition and, when it runs, in the
     running domain by hot plug.
-  - Shared memory, which virtiofs needs, is added to the definition when it is missing; the running domain then needs a
-    restart. It stays when the share goes.
-  - A changed share is unplugged and plugged anew in the running domain; a guest that has it mounted must mount it
-    again.
+  - Shared memory, which virtiofs needs, is added to the definition if it is missing; the running domain then needs a
+    restart. It is kept when the share is removed.
+  - A changed share is replugged in the running domain; a guest that has it mounted must mount it again.
 author: keystone contributors (@ncrmro)
 extends_documentation_fragment:
-  - keystone.virtiofs.options.connection
-  - keystone.virtiofs.options.share
-  - keystone.virtiofs.options.attributes
+  - keystone.virtiofs._options.connection
+  - keystone.virtiofs._options.share
+  - keystone.virtiofs._options.attributes
 options:
   domain:
     description:
@@ -35,7 +34,7 @@ options:
     default: present
   detach_timeout:
     description:
-      - How long to wait for the guest to release the share, in seconds.
+      - Timeout for the guest to release the share, in seconds.
     type: int
     default: 30
 seealso:
@@ -43,20 +42,20 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: The project directory appears in the running guest
+- name: Share the project directory with the running guest
   keystone.virtiofs.share:
     domain: test-vm
     tag: project
     source: /srv/project
 
-- name: A share that needs a restart gets one
+- name: Add a share, with a restart if it needs one
   keystone.virtiofs.share:
     domain: old-vm
     tag: nix-store-share
     source: /nix/store
     restart: if_required
 
-- name: The share goes, the directory stays
+- name: Remove the share and keep the directory
   keystone.virtiofs.share:
     domain: test-vm
     tag: project
@@ -65,27 +64,57 @@ EXAMPLES = r"""
 
 RETURN = r"""
 domain:
-  description: The domain as it is now, as in M(keystone.virtiofs.domain).
+  description: The domain after the task, as in M(keystone.virtiofs.domain).
   returned: success
   type: dict
   sample: {name: test-vm, state: running}
 actions:
-  description: The steps that were taken, or in check mode would be.
+  description: The steps that were executed, or would be in check mode.
   returned: success
   type: list
   elements: str
   sample: [Define, AttachShare]
 restart_required:
-  description: The running domain needs a restart before it has the share as wanted.
+  description: Whether the change takes effect only after a restart of the running domain.
   returned: success
   type: bool
   sample: true
 restart_reasons:
-  description: Why.
+  description: Why a restart is needed.
   returned: success
   type: list
   elements: str
   sample: ["share project: the domain runs without shared memory"]
+problem:
+  description: What failed. C(msg) combines it with RV(fix), the domain and the share.
+  returned: failure
+  type: str
+  sample: source /srv/data does not exist
+fix:
+  description: What to do about the problem; may be empty.
+  returned: failure
+  type: str
+  sample: Create it, or correct source.
+failed_domain:
+  description: The domain that the problem concerns; null if it concerns none in particular.
+  returned: failure
+  type: str
+  sample: web
+failed_share:
+  description: The mount tag of the share that the problem concerns; null if it concerns none in particular.
+  returned: failure
+  type: str
+  sample: data
+libvirt_code:
+  description: Error code of libvirt.
+  returned: failure of libvirt
+  type: int
+  sample: 55
+libvirt_message:
+  description: Error message of libvirt.
+  returned: failure of libvirt
+  type: str
+  sample: "Requested operation is not valid: domain is not running"
 """
 
 from ansible.module_utils.basic import AnsibleModule

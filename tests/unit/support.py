@@ -42,6 +42,8 @@ def options(fields: Iterable[Field], given: Mapping[str, Any]) -> dict[str, Any]
 def _value(field: Field, value: Any) -> Any:
     if value is None:
         return field.default
+    if field.choices and value not in field.choices:
+        raise ValueError(f"{field.option}: {value!r} is not one of {', '.join(field.choices)}")
     if field.fields and field.elements == "dict":
         return [options(field.fields, item) for item in value]
     return options(field.fields, value) if field.fields else value

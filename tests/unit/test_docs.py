@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What users read is true: examples are accepted, return values told, role defaults as specified."""
+"""Documentation is true: examples are accepted, options and return values complete, role defaults as specified."""
 
 from __future__ import annotations
 
@@ -49,12 +49,17 @@ def construct(*_: object, **arguments: Any) -> NoReturn:
     raise Constructed(**arguments)
 
 
-def argument_validator(module: str, monkeypatch: pytest.MonkeyPatch) -> ModuleArgumentSpecValidator:
-    """The validator that the module itself would use."""
+def module_arguments(module: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the module constructs its AnsibleModule with."""
     monkeypatch.setattr(AnsibleModule, "__init__", construct)
     with pytest.raises(Constructed) as constructed:
         importlib.import_module(f"ansible_collections.{COLLECTION}.plugins.modules.{module}").main()
-    given = constructed.value.arguments
+    return constructed.value.arguments
+
+
+def argument_validator(module: str, monkeypatch: pytest.MonkeyPatch) -> ModuleArgumentSpecValidator:
+    """The validator that the module itself would use."""
+    given = module_arguments(module, monkeypatch)
     rules = ("mutually_exclusive", "required_together", "required_one_of", "required_if", "required_by")
     return ModuleArgumentSpecValidator(given["argument_spec"], **{rule: given.get(rule) for rule in rules})
 
@@ -82,6 +87,49 @@ def test_examples_are_tasks_that_the_module_accepts(
     assert own
     for arguments in own:
         assert validator.validate(arguments).error_messages == []
+
+
+def outline(options: dict[str, Any], below: str) -> dict[str, dict[str, Any]]:
+    """What documentation and argument_spec must agree on, for every option by name; ``below`` names suboptions."""
+    return {
+        name: {
+            "type": option.get("type", "str"),
+            "required": option.get("required", False),
+            "default": option.get("default"),
+            "choices": sorted(option.get("choices") or []),
+            "elements": option.get("elements"),
+            "options": outline(option.get(below) or {}, below),
+        }
+        for name, option in options.items()
+    }
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_options_are_documented_as_the_module_takes_them(
+    module: str, module_docs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documented = outline(module_docs[module]["doc"]["options"], "suboptions")
+    assert documented == outline(module_arguments(module, monkeypatch)["argument_spec"], "options")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_options_and_modules_say_since_when(module: str, module_docs: dict[str, Any]) -> None:
+    assert module_docs[module]["doc"]["version_added"] not in (None, "historical")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_authors_have_one_spelling(module: str, module_docs: dict[str, Any]) -> None:
+    author = module_docs[module]["doc"]["author"]
+    assert (author if isinstance(author, str) else ", ".join(author)) == "keystone contributors (@ncrmro)"
+
+
+FAILURE_VALUES = {"problem", "fix", "failed_domain", "failed_share"}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in ("host_info", "store_info")])
+def test_failure_values_are_documented(module: str, module_docs: dict[str, Any]) -> None:
+    """host_info and store_info report problems as results."""
+    assert module_docs[module]["return"].keys() >= FAILURE_VALUES
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -32,13 +32,13 @@ def read_yaml(path: str) -> Any:
 
 
 def test_the_action_group_has_all_modules_that_talk_to_libvirt() -> None:
-    assert read_yaml("meta/runtime.yml")["action_groups"]["all"] == [
+    assert read_yaml("meta/runtime.yml")["action_groups"]["libvirt"] == [
         name for name in MODULES if name not in {*RUN_IN_A_GUEST, *REACH_A_GUEST}
     ]
 
 
 def test_the_action_group_has_all_modules_that_reach_a_guest() -> None:
-    assert read_yaml("meta/runtime.yml")["action_groups"]["guest"] == REACH_A_GUEST
+    assert read_yaml("meta/runtime.yml")["action_groups"]["ssh"] == REACH_A_GUEST
 
 
 def test_dependencies_are_the_collections_in_use() -> None:

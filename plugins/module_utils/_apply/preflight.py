@@ -73,7 +73,7 @@ class Preflight:
         is_open = asked == "auto" or (asked is None and not options.get("xml"))
         is_new = observed is not None and observed.persistent is None and options.get("state") != "absent"
         if not (is_open and is_new):
-            return "qemu"  # nobody will ask
+            return "qemu"  # not used by this plan
         if not self._local:
             return "kvm"
         unfit = self._unfit_kvm(needs_smm=options.get("secure_boot") not in (None, "off"))
@@ -170,7 +170,9 @@ class Preflight:
                 bases = disks.keys() & self._backing_images(theirs)
                 problems += [f"disk {disks[file]} is the base of a disk of domain {name}" for file in bases]
             if problems:
-                raise InvalidInput(min(problems), fix="Give the domain one of its own.", domain=plan.name)
+                raise InvalidInput(
+                    min(problems), fix="Choose another MAC address or disk for this domain.", domain=plan.name
+                )
         if defined is not None and self._others is not None:
             self._others[plan.name] = defined
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The definition as it should be: what is there, with everything that differs written over it. Pure."""
+"""The definition that a task asks for: the existing one with every difference written into it. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .xml.network import mac_for
 
 
 def wanted_definition(wanted: Options, shares: list[dict[str, Any]], observed: Observed, host: Host) -> DomainXml:
-    """The persistent document as it should be: what is there, with everything that differs written over it."""
+    """The existing persistent document, or a new one, with every difference written into it."""
     document = _base(wanted, observed, host)
     current = document.options()
     values = given_options(wanted)
@@ -26,7 +26,7 @@ def wanted_definition(wanted: Options, shares: list[dict[str, Any]], observed: O
     if values.get("secure_boot") not in (None, "off"):
         values.setdefault("firmware", "uefi")
     if values.get("firmware") == "uefi" and (observed.persistent is None or current["firmware"] == "bios"):
-        # Left to itself, libvirt takes the first UEFI it finds, on Debian one that boots only what Microsoft signed.
+        # Without a choice, libvirt uses the first UEFI image it finds: on Debian, one for Microsoft-signed code only.
         values.setdefault("secure_boot", "off")
     if observed.persistent is None and not wanted.get("xml"):
         values = {**_initial(values, host), **values}
@@ -73,9 +73,9 @@ def _base(wanted: Options, observed: Observed, host: Host) -> DomainXml:
 def _check_template(template: DomainXml, wanted: Options, observed: Observed) -> None:
     if template.name not in (None, wanted["name"]):
         raise InvalidInput(
-            f"the xml option is of a domain named {template.name!r}",
+            f"the xml option describes a domain named {template.name!r}",
             domain=wanted["name"],
-            fix="Make name and the XML's <name> the same.",
+            fix="Set name to match, or remove <name> from the XML.",
         )
     uuid = observed.persistent.uuid if observed.persistent else None
     if template.uuid and uuid and template.uuid != uuid:
@@ -124,7 +124,7 @@ def _set_disks(document: DomainXml, wanted: Options, host: Host) -> None:
             if disk.get(option) and there[option] and disk[option] != there[option]:
                 raise InvalidInput(
                     f"disk {disk_key(disk)}: {option} is {there[option]}, it cannot become {disk[option]}",
-                    fix="Give a new disk, or leave the option out.",
+                    fix="Use a new disk, or omit the option.",
                     domain=wanted["name"],
                 )
 
@@ -137,9 +137,10 @@ def _image_format(disk: Options, image: DiskImage, domain: str) -> str:
     """
     if not disk.get("format") and image.backing and image.backing != disk.get("backing"):
         raise InvalidInput(
-            f"disk {disk_key(disk)} looks like {image.format} over {image.backing}",
+            f"disk {disk_key(disk)} was detected as {image.format} with backing file {image.backing},"
+            " which the task does not name",
             domain=domain,
-            fix="Give its format, or the backing image it is meant to have.",
+            fix="Set format, or set backing to the backing image that it should have.",
         )
     return disk.get("format") or image.format
 

@@ -142,14 +142,14 @@ def _note_created(disks: list[Action], document: DomainXml) -> None:
 
 
 def _check_reach(plan: Plan, host: Host) -> None:
-    """Raise Unsupported when a disk's file is another machine's: a file of that name on this one is not meant."""
+    """Raise Unsupported when a disk's file is on another machine: a local file of the same name is not meant."""
     keys = [disk_key(action.disk) for action in plan.actions if isinstance(action, (CreateDisk, GrowDisk))]
     keys += [action.key for action in plan.actions if isinstance(action, RemoveDisk)]
     files = [key for key in keys if key.startswith("/")]
     if files and not host.local:
         raise Unsupported(
-            f"{', '.join(files)}: files of another machine can be neither created nor grown nor removed",
-            fix="Give a pool and a volume, leave size and backing out, or run the task on that machine.",
+            f"{', '.join(files)}: image files cannot be created, grown or removed over a remote connection",
+            fix="Use pool and volume, omit size and backing, or run the task on that machine.",
             domain=plan.name,
         )
 
@@ -183,7 +183,7 @@ def _plan_live(
 def _plan_run_state(wanted: Options, observed: Observed, restarted: bool, plan: Plan) -> None:
     if wanted["state"] == "running" and observed.run_state in ("absent", "stopped"):
         if observed.managed_save and any(isinstance(action, Define) for action in plan.actions):
-            plan.restart_reasons.append("managed save: it resumes with the definition it was saved with")
+            plan.restart_reasons.append("managed save: the domain resumes with the definition it was saved with")
         plan.actions.append(Start())
     elif wanted["state"] == "running" and observed.run_state == "paused" and not restarted:
         plan.actions.append(Resume())
@@ -226,7 +226,7 @@ def plan_share(wanted: Options, observed: Observed, host: Host) -> Plan:
         if wanted["state"] == "absent":
             return plan
         raise InvalidInput(
-            "there is no such domain",
+            "the domain does not exist",
             domain=name,
             share=tag,
             fix="Define it first, with keystone.virtiofs.domain.",

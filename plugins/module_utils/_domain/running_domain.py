@@ -26,10 +26,10 @@ from .xml.document import DomainXml
 
 
 def stale_options(wanted: Options, document: DomainXml, live: DomainXml) -> list[str]:
-    """What the running domain has other than the document says, of what the task names."""
+    """The options of the task whose values in the running domain differ from the definition."""
     wants, has = document.options(), live.options()
     stale = [
-        f"{option.option}: runs with {has[option.option]}, defined is {wants[option.option]}"
+        f"{option.option}: {has[option.option]} in the running domain, {wants[option.option]} in its definition"
         for option in DOMAIN
         if wanted.get(option.option) is not None
         and wants[option.option] != has[option.option]
@@ -38,7 +38,7 @@ def stale_options(wanted: Options, document: DomainXml, live: DomainXml) -> list
         and not (option.codec is codecs.CPU and wants["cpu"] == "host-model")
     ]
     if wanted.get("xml") and document.template != live.template:
-        stale.append("xml: runs with an earlier one")
+        stale.append("xml: the running domain was started from an earlier version")
     attached = {disk_key(disk) for disk in live.disks()}
     stale += [
         f"disks: {disk_key(disk)} is not attached"
@@ -48,14 +48,15 @@ def stale_options(wanted: Options, document: DomainXml, live: DomainXml) -> list
     if wanted.get("interfaces") is not None:
         running = live.interfaces()
         if any(interface not in running for interface in document.interfaces()):
-            stale.append("interfaces: run with other settings")
+            stale.append("interfaces: settings differ in the running domain")
     return stale
 
 
 def changed_shares(shares: Iterable[Options], running: Mapping[str, Options]) -> list[str]:
-    """Shares that run with other settings. Plugged anew, they would be dead for a guest that has them mounted."""
+    """Shares whose running settings differ. Replugging one would break it for a guest that has it mounted."""
     return [
-        f"share {share['tag']}: runs with another {', '.join(sorted(differing))}, and the guest may have it mounted"
+        f"share {share['tag']}: {', '.join(sorted(differing))} differs in the running domain,"
+        " and the guest may have the share mounted"
         for share in shares
         if share["tag"] in running and (differing := differences(share, running[share["tag"]]))
     ]
@@ -80,7 +81,7 @@ def plan_attaching(
 
 
 def plan_replacing(wanted: Options, document: DomainXml, live: DomainXml, host: Host) -> tuple[list[Action], list[str]]:
-    """Unplug a share and plug it anew, into the port that it leaves; the reason why that cannot be."""
+    """Replug a share, into the port that it frees; the reason why that is impossible."""
     tag = wanted["tag"]
     obstacle = _plug_obstacle(live, host, ports=1)
     if obstacle:
@@ -106,7 +107,7 @@ def restart_actions(wanted: Options) -> list[Action]:
 
 
 def finish_restart(state: str, observed: Observed, plan: Plan) -> None:
-    """Do what a killed run has left of a restart."""
+    """Complete a restart that an interrupted run left unfinished."""
     if observed.persistent is None or not observed.persistent.restart_pending:
         return
     if state != "stopped" and not observed.is_active and Start() not in plan.actions:

@@ -24,14 +24,14 @@ def check_domain(wanted: Options) -> None:
     found += _list_problems("disks", [disk_key(disk) for disk in disks], "disk")
     for disk in disks:
         if bool(disk.get("path")) == bool(disk.get("pool") and disk.get("volume")):
-            found.append("disks: give either path, or pool and volume")
+            found.append("disks: exactly one of path, or pool and volume, is required")
     found += _interface_problems(wanted.get("interfaces") or [])
     if wanted.get("secure_boot") not in (None, "off") and wanted.get("firmware") == "bios":
         found.append("secure_boot: needs firmware uefi")
     if (wanted.get("initrd") or wanted.get("cmdline")) and not wanted.get("kernel") and not wanted.get("xml"):
-        found.append("kernel: initrd and cmdline are used only with a kernel")
+        found.append("kernel: required by initrd and cmdline")
     if wanted["state"] not in ("running", "present") and wanted.get("wait_for"):
-        found.append(f"wait_for: a domain in state {wanted['state']} never gets there")
+        found.append(f"wait_for: cannot be combined with state={wanted['state']}")
     _raise(found, wanted["name"])
 
 
@@ -52,29 +52,18 @@ def _list_problems(option: str, keys: list[str], what: str) -> list[str]:
     return [f"{option}: {what} {key!r} is used twice" for key in sorted({key for key in keys if keys.count(key) > 1})]
 
 
-# What a virtiofsd that somebody else runs decides for itself.
-_DAEMON_OPTIONS = (
-    "read_only",
-    "cache",
-    "xattr",
-    "sandbox",
-    "thread_pool_size",
-    "open_files",
-    "posix_lock",
-    "flock",
-    "inode_file_handles",
-    "idmap",
-)
+# The only options that an externally managed virtiofsd leaves to libvirt; it decides all others itself.
+WITH_SOCKET = ("tag", "socket", "queue_size")
 
 
 def _share_problems(share: Options) -> list[str]:
     if bool(share.get("source")) == bool(share.get("socket")):
-        return ["give either source or socket"]
+        return ["exactly one of source and socket is required"]
     if share.get("socket"):
         return [
-            f"{option}: is decided by the virtiofsd behind the socket"
-            for option in _DAEMON_OPTIONS
-            if share.get(option) is not None
+            f"{field.option}: cannot be combined with socket, because the virtiofsd behind the socket decides it"
+            for field in SHARE
+            if field.option not in WITH_SOCKET and share.get(field.option) is not None
         ]
     return []
 
@@ -126,14 +115,14 @@ def check_features(shares: Iterable[Options], host: Host, domain: str) -> None:
 def _upgrade(option: str) -> str:
     if option == "tag":
         return "Install virtiofsd on the host (role keystone.virtiofs.host does), or upgrade libvirt."
-    return f"Leave {option} out, or upgrade the host."
+    return f"Omit {option}, or upgrade the host."
 
 
 def _check_read_only(share: Options, host: Host, domain: str) -> None:
     if not share.get("read_only") or can_enforce_read_only(host) or (host.local and not host.session):
         return
     raise Unsupported(
-        f"read_only: {unavailable('readonly', host.libvirt, host.virtiofsd)}, and a read-only bind mount of the source"
+        f"read_only: {unavailable('read_only', host.libvirt, host.virtiofsd)}, and a read-only bind mount of the source"
         " can only be made by root on the host itself",
         fix="Run the task on the host with qemu:///system, or upgrade.",
         domain=domain,
@@ -142,7 +131,7 @@ def _check_read_only(share: Options, host: Host, domain: str) -> None:
 
 
 def can_enforce_read_only(host: Host) -> bool:
-    return unavailable("readonly", host.libvirt, host.virtiofsd) is None
+    return unavailable("read_only", host.libvirt, host.virtiofsd) is None
 
 
 def check_nesting(shares: Mapping[str, Options], host: Host, domain: str) -> None:
@@ -154,7 +143,8 @@ def check_nesting(shares: Mapping[str, Options], host: Host, domain: str) -> Non
                 continue
             if is_below(host.real_path(source), host.real_path(writable)):
                 raise InvalidInput(
-                    f"source {source} lies in {writable}, which share {other_tag} hands out writable",
+                    f"source {source} is inside {writable}, which share {other_tag} exposes writable,"
+                    " so the guest could write to it",
                     fix=f"Make {other_tag} read_only, or share another directory.",
                     domain=domain,
                     share=tag,
@@ -164,7 +154,7 @@ def check_nesting(shares: Mapping[str, Options], host: Host, domain: str) -> Non
 def check_new_disk(disk: Options, host: Host, domain: str) -> None:
     key, backing = disk_key(disk), disk.get("backing")
     if not disk.get("size") and (not backing or disk.get("pool")):
-        fix = "Give size (MiB) to have it created; a file can also be created over a backing image."
+        fix = "Set size (MiB) to create it; a file can also be created from a backing image (backing)."
         raise InvalidInput(f"disk {key} does not exist", domain=domain, fix=fix)
     if not backing or not host.local:
         return
@@ -176,5 +166,5 @@ def check_new_disk(disk: Options, host: Host, domain: str) -> None:
         raise InvalidInput(
             f"disk {key}: size {disk['size']} MiB is less than the {original.size} MiB of its backing image",
             domain=domain,
-            fix="Give more, or leave size out.",
+            fix="Increase size, or omit it to use the size of the backing image.",
         )

@@ -27,13 +27,13 @@ def check_name(name: str) -> str | None:
         return "the name is empty"
     if len(name.encode()) > NAME_BYTES:
         return (
-            f"the name has {len(name.encode())} bytes, at most {NAME_BYTES} fit in the file names libvirt makes of it"
+            f"the name has {len(name.encode())} bytes; the file names that libvirt derives allow at most {NAME_BYTES}"
         )
     if _has_control_characters(name):
         return "the name contains a control character"
     forbidden = sorted(set("/<>&\"'") & set(name))
     if forbidden:
-        return f"the name contains {' '.join(forbidden)}"
+        return f"the name contains characters that are not allowed: {' '.join(forbidden)}"
     if name[0] in "-. " or name.endswith(" "):
         return "the name starts with a dash, a dot or a space, or ends with a space"
     return None

@@ -63,7 +63,7 @@ _NIXOS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to know: ``error`` stops shares from working, ``warning`` costs, ``info`` explains."""
+    """``error`` prevents shares from working, ``warning`` makes guests slower, ``info`` is a hint."""
 
     id: str
     severity: str
@@ -87,7 +87,7 @@ class HostFacts:
     emulator: str | None
     qemu: Version | None
     kvm: KvmProbe
-    kvm_device_shut: bool
+    kvm_device_inaccessible: bool
     virtiofsd: Virtiofsd | None
     virtiofsd_executable: bool
     broken_descriptors: Sequence[str]
@@ -167,7 +167,7 @@ def _virtiofsd(facts: HostFacts) -> Finding | None:
 def _descriptors(facts: HostFacts) -> Finding | None:
     if not facts.broken_descriptors:
         return None
-    problem = f"no valid JSON, so libvirt refuses every share: {', '.join(facts.broken_descriptors)}"
+    problem = f"invalid JSON in {', '.join(facts.broken_descriptors)}; libvirt refuses every share because of it"
     return Finding("vhost_user_descriptor_broken", ERROR, problem, "Repair or remove the file")
 
 
@@ -210,23 +210,25 @@ def _kvm_smm(facts: HostFacts) -> Finding | None:
 
 
 def _kvm_device(facts: HostFacts) -> Finding | None:
-    if facts.session or not facts.kvm_device_shut:
+    if facts.session or not facts.kvm_device_inaccessible:
         return None
     problem = (
-        "/dev/kvm is not open to libvirt's QEMU user, so libvirt examines QEMU anew, for seconds, "
-        "whenever its abilities are asked for"
+        "libvirt's QEMU user cannot open /dev/kvm, so libvirt probes QEMU again for every query of its capabilities, "
+        "which takes seconds"
     )
-    return Finding("kvm_device_shut", WARNING, problem, "chgrp kvm /dev/kvm; chmod 0660 /dev/kvm (udev does this)")
+    return Finding(
+        "kvm_device_inaccessible", WARNING, problem, "chgrp kvm /dev/kvm; chmod 0660 /dev/kvm (udev does this)"
+    )
 
 
 def _readonly(facts: HostFacts) -> Finding | None:
     if facts.libvirt is None or facts.virtiofsd is None:
         return None
-    reason = unavailable("readonly", facts.libvirt, facts.virtiofsd)
+    reason = unavailable("read_only", facts.libvirt, facts.virtiofsd)
     if reason is None:
         return None
     fix = "Nothing to do: read-only shares export a read-only bind mount of their source instead"
-    return Finding("readonly_by_bind_mount", INFO, reason, fix)
+    return Finding("read_only_by_bind_mount", INFO, reason, fix)
 
 
 def _apparmor(facts: HostFacts) -> Finding | None:
@@ -242,7 +244,9 @@ def _apparmor(facts: HostFacts) -> Finding | None:
 
 def _firmware(facts: HostFacts) -> Finding | None:
     if not any(firmware.uefi for firmware in facts.firmware):
-        return Finding("no_uefi", INFO, "no UEFI firmware for guests: BIOS only", _install(facts, "firmware"))
+        return Finding(
+            "no_uefi", INFO, "no UEFI firmware is installed; guests can only use BIOS", _install(facts, "firmware")
+        )
     if not any(firmware.setup_mode for firmware in facts.firmware):
         problem = "no Secure Boot firmware without enrolled keys: no guest in setup mode"
         return Finding("no_setup_mode", INFO, problem, _install(facts, "firmware"))

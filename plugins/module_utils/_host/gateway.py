@@ -237,7 +237,7 @@ class Gateway:
         current = self.observe(name).persistent
         if (current and current.digest()) != (expected and expected.digest()):
             raise GatewayError(
-                "another tool is changing the domain: its definition is not what was read before",
+                "the definition was changed by another tool while this task was running",
                 domain=name,
                 fix="Run the task again.",
             )
@@ -293,7 +293,7 @@ class Gateway:
         timeout_error = WaitTimeout(
             f"the guest did not power off within {timeout:g} s",
             domain=name,
-            fix="Give it more shutdown_timeout, or set force_stop to pull the plug.",
+            fix="Increase shutdown_timeout, or set force_stop to power it off.",
         )
         try:
             wait_until(is_off, timeout, lambda: timeout_error)

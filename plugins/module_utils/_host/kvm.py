@@ -76,7 +76,7 @@ def probe_kvm(emulator: str | None, timeout: float = 5.0, device: Path = DEVICE)
     return KvmProbe(not failure, failure)
 
 
-def is_shut_to_libvirt(device: Path = DEVICE) -> bool:
+def is_inaccessible_to_libvirt(device: Path = DEVICE) -> bool:
     """Whether libvirt's QEMU user cannot open the device: it is in group kvm everywhere."""
     try:
         mode = stat.S_IMODE(device.stat().st_mode)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One look at the host: what libvirt tells and what the host itself shows, together."""
+"""Collect HostFacts from libvirt and from the host itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .gateway import LIBVIRT_IMPORT_ERROR, Gateway
 
 
 def survey_host(uri: str) -> HostFacts:
-    """Everything that is to be known about this host, with libvirt reached at this URI."""
+    """The facts of this host, with libvirt at this URI."""
     version, error = _libvirt_version(uri)
     session = urlsplit(uri).path == "/session"
     descriptors = probe.descriptor_dirs("vhost-user", session)
@@ -34,7 +34,7 @@ def survey_host(uri: str) -> HostFacts:
         emulator=emulator,
         qemu=probe.qemu_version(emulator) if emulator else None,
         kvm=kvm.probe_kvm(emulator),
-        kvm_device_shut=kvm.is_shut_to_libvirt(),
+        kvm_device_inaccessible=kvm.is_inaccessible_to_libvirt(),
         virtiofsd=virtiofsd,
         virtiofsd_executable=virtiofsd is not None and os.access(virtiofsd.path, os.X_OK),
         broken_descriptors=[str(file) for file in probe.broken_descriptors(descriptors)],

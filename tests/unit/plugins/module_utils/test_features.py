@@ -17,8 +17,8 @@ RUST_1_7 = Virtiofsd("/usr/libexec/virtiofsd", (1, 7, 2))
 RUST_1_13 = Virtiofsd("/usr/libexec/virtiofsd", (1, 13, 2))
 UNKNOWN = Virtiofsd("/usr/local/bin/wrapper", None)
 
-NOT_IN_C_DAEMON = {"cache_metadata", "inode_file_handles", "session", "idmap", "readonly"}
-NOT_IN_LIBVIRT_9 = {"session", "idmap", "open_files", "readonly"}
+NOT_IN_C_DAEMON = {"cache_metadata", "inode_file_handles", "session", "idmap", "read_only"}
+NOT_IN_LIBVIRT_9 = {"session", "idmap", "open_files", "read_only"}
 
 
 def missing_on(libvirt: int, daemon: Virtiofsd | None) -> set[str]:
@@ -30,7 +30,7 @@ def missing_on(libvirt: int, daemon: Virtiofsd | None) -> set[str]:
     [
         pytest.param(9000000, C_DAEMON, NOT_IN_C_DAEMON | NOT_IN_LIBVIRT_9, id="debian-12"),
         pytest.param(11003000, RUST_1_13, {"lock"}, id="debian-13"),
-        pytest.param(11003000, RUST_1_7, {"lock", "cache_metadata", "readonly"}, id="new-libvirt-old-daemon"),
+        pytest.param(11003000, RUST_1_7, {"lock", "cache_metadata", "read_only"}, id="new-libvirt-old-daemon"),
         pytest.param(11003000, C_DAEMON, NOT_IN_C_DAEMON, id="new-libvirt-c-daemon"),
         pytest.param(11003000, UNKNOWN, {"lock"}, id="daemon-of-unknown-version"),
         pytest.param(11003000, None, {f.id for f in FEATURES} - {"socket"}, id="no-daemon"),
@@ -60,7 +60,7 @@ def test_libvirt_version_is_the_border(feature: Feature) -> None:
         (8005000, {"thread_pool_size"}),
         (10000000, {"session", "idmap"}),
         (10006000, {"open_files"}),
-        (11000000, {"readonly"}),
+        (11000000, {"read_only"}),
     ],
 )
 def test_what_a_libvirt_release_brings(version: int, brings: set[str]) -> None:
@@ -74,7 +74,7 @@ def test_what_a_libvirt_release_brings(version: int, brings: set[str]) -> None:
         ("inode_file_handles", (1, 1, 0), (1, 2, 0)),
         ("session", (1, 5, 1), (1, 6, 0)),
         ("idmap", (1, 5, 1), (1, 6, 0)),
-        ("readonly", (1, 12, 0), (1, 13, 0)),
+        ("read_only", (1, 12, 0), (1, 13, 0)),
     ],
 )
 def test_virtiofsd_version_is_the_border(
@@ -85,7 +85,7 @@ def test_virtiofsd_version_is_the_border(
 
 
 def test_reason_names_what_is_needed_and_what_was_found() -> None:
-    assert unavailable("readonly", 9000000, C_DAEMON) == (
+    assert unavailable("read_only", 9000000, C_DAEMON) == (
         "read-only, enforced by virtiofsd needs libvirt >= 11.0.0 (found 9.0.0)"
         " and virtiofsd >= 1.13.0 (found the C virtiofsd 7.2.22)"
     )
@@ -96,7 +96,7 @@ def test_reason_names_what_is_needed_and_what_was_found() -> None:
 
 
 def test_needs() -> None:
-    assert needs("readonly") == "libvirt >= 11.0.0, virtiofsd >= 1.13.0"
+    assert needs("read_only") == "libvirt >= 11.0.0, virtiofsd >= 1.13.0"
     assert needs("sandbox") == "libvirt >= 7.2.0, a virtiofsd"
     assert needs("socket") == "libvirt >= 7.3.0"
 

@@ -86,7 +86,7 @@ def test_a_change_that_waits_for_a_restart(run: Run) -> None:
     run(domain, name="vm", memory=128, state="running")
     result = run(domain, name="vm", memory=256)
     assert (result["actions"], result["restart_required"]) == (["Define"], True)
-    assert result["restart_reasons"] == ["memory: runs with 128, defined is 256"]
+    assert result["restart_reasons"] == ["memory: 128 in the running domain, 256 in its definition"]
     again = run(domain, name="vm", memory=256)
     assert (again["changed"], again["restart_required"]) == (False, True)
 
@@ -365,7 +365,7 @@ def bad(tmp_path: Path) -> Path:
         ({"source": "BAD/dir", "tag": ""}, "the tag is empty"),
         ({"source": "BAD/dir", "tag": "ü" * 19}, "the tag has 38 bytes"),
         ({"source": "BAD/dir", "tag": "a\tb"}, "control character"),
-        ({"source": "BAD/dir/below", "tag": "inner"}, "which share writable hands out writable"),
+        ({"source": "BAD/dir/below", "tag": "inner"}, "which share writable exposes writable"),
         ({"source": "BAD/dir", "tag": "same"}, "which share"),
     ],
 )
@@ -397,7 +397,7 @@ def test_bad_shares(refused: Run, run: Run, bad: Path, given: dict[str, Any], pr
             {"xml": "<!DOCTYPE d [<!ENTITY e SYSTEM 'file:///etc/hostname'>]><domain><name>&e;</name></domain>"},
             "DOCTYPE",
         ),
-        ({"xml": "<domain type='test'><name>other</name></domain>"}, "is of a domain named 'other'"),
+        ({"xml": "<domain type='test'><name>other</name></domain>"}, "describes a domain named 'other'"),
     ],
 )
 def test_bad_domains(refused: Run, run: Run, tmp_path: Path, given: dict[str, Any], problem: str) -> None:
@@ -437,7 +437,7 @@ def test_a_uuid_of_another(refused: Run, run: Run) -> None:
 
 def test_a_share_of_a_missing_domain(refused: Run, tmp_path: Path) -> None:
     result = refused(share, domain="nobody", tag="data", source=str(tmp_path))
-    assert "domain nobody, share data: there is no such domain" in result["msg"]
+    assert "domain nobody, share data: the domain does not exist" in result["msg"]
 
 
 def test_a_taken_port(refused: Run) -> None:
@@ -519,5 +519,5 @@ def test_another_tool_changes_the_domain(
     monkeypatch.setattr(planner, "plan_domain", plan_and_be_overtaken)
     result = run(domain, name="vm", memory=256)
     assert result["failed"]
-    assert "domain vm: another tool is changing the domain" in result["msg"]
+    assert "domain vm: the definition was changed by another tool" in result["msg"]
     assert ">65536<" in look().domains["vm"][0]

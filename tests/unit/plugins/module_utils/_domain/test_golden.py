@@ -51,7 +51,7 @@ EVERYTHING = {
     "disks": [
         {"path": "/srv/root.qcow2", "size": 8192},
         {"path": "/srv/more.img", "size": 1024, "format": "raw", "bus": "sata"},
-        {"pool": "default", "volume": "data.qcow2", "size": 1024, "bus": "scsi"},
+        {"pool": "default", "volume": "data.qcow2", "size": 1024, "bus": "sata"},
     ],
     "interfaces": [
         {"source": "lan", "mac": "52:54:00:00:00:0A"},

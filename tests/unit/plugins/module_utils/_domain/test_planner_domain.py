@@ -235,16 +235,26 @@ def test_firmware_that_stays_keeps_its_files() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "expected", "reasons"),
     [
-        ("store", {"memory": 512}, ["Define"], ["memory: runs with 256, defined is 512"]),
-        ("store", {"vcpus": 4, "cpu": "max"}, ["Define"], ["vcpus: runs", "cpu: runs"]),
-        ("store", {"tpm": True}, ["Define"], ["tpm: runs with False, defined is True"]),
-        ("everything", {"graphics": "none"}, ["Define"], ["graphics: runs with vnc"]),
-        ("everything", {"secure_boot": "enrolled"}, ["Define"], ["secure_boot: runs with setup"]),
-        ("store", {"iso": "/srv/x.iso"}, ["Define"], ["iso: runs with None"]),
+        ("store", {"memory": 512}, ["Define"], ["memory: 256 in the running domain, 512 in its definition"]),
+        (
+            "store",
+            {"vcpus": 4, "cpu": "max"},
+            ["Define"],
+            ["vcpus: 1 in the running domain", "cpu: qemu64 in the running domain"],
+        ),
+        ("store", {"tpm": True}, ["Define"], ["tpm: False in the running domain, True in its definition"]),
+        ("everything", {"graphics": "none"}, ["Define"], ["graphics: vnc in the running domain"]),
+        ("everything", {"secure_boot": "enrolled"}, ["Define"], ["secure_boot: setup in the running domain"]),
+        ("store", {"iso": "/srv/x.iso"}, ["Define"], ["iso: None in the running domain"]),
         ("everything", {"iso": "/srv/x.iso"}, ["Define", "ChangeMedium"], []),
         ("everything", {"iso": ""}, ["Define", "ChangeMedium"], []),
         ("store", {"disks": [{"path": "/a", "size": 1}]}, ["Define", "CreateDisk"], ["disks: /a is not attached"]),
-        ("everything", {"interfaces": [{"source": "other"}]}, ["Define"], ["interfaces: run with other settings"]),
+        (
+            "everything",
+            {"interfaces": [{"source": "other"}]},
+            ["Define"],
+            ["interfaces: settings differ in the running domain"],
+        ),
         ("store", {"hotplug_ports": 8}, ["ReservePorts"], []),
         ("store", {"autostart": True}, ["SetAutostart"], []),
         ("store", {"shares": [DATA]}, ["Define", "AttachShare"], []),
@@ -253,13 +263,13 @@ def test_firmware_that_stays_keeps_its_files() -> None:
             "store",
             {"shares": [{**STORE, "queue_size": 64}]},
             ["Define"],
-            [f"share {STORE['tag']}: runs with another queue_size"],
+            [f"share {STORE['tag']}: queue_size differs in the running domain"],
         ),
         (
             "store",
             {"shares": [{**STORE, "read_only": False}]},
             ["Define"],
-            [f"share {STORE['tag']}: runs with another read_only"],
+            [f"share {STORE['tag']}: read_only differs in the running domain"],
         ),
         (
             "store",
@@ -272,7 +282,7 @@ def test_firmware_that_stays_keeps_its_files() -> None:
             "plugged",
             {"shares": [{"tag": "share1", "source": "/b"}]},
             ["Define"],
-            ["share share1: runs with another source"],
+            ["share share1: source differs in the running domain"],
         ),
     ],
 )
@@ -450,7 +460,7 @@ def test_a_remote_hosts_files_are_left_alone() -> None:
 def test_a_file_of_this_machine_is_not_taken_for_a_remote_hosts(
     options: dict[str, Any], images: dict[str, DiskImage]
 ) -> None:
-    with pytest.raises(Unsupported, match="/srv/a: files of another machine"):
+    with pytest.raises(Unsupported, match="/srv/a: image files cannot be created"):
         plan_new(replace(TRIXIE, local=False, images=images), **options)
 
 
@@ -484,8 +494,12 @@ def test_disk_images(where: dict[str, str], disk: dict[str, Any], image: DiskIma
 @pytest.mark.parametrize(
     ("disk", "image", "problem"),
     [
-        ({}, DiskImage(1, "qcow2", backing="/etc/shadow"), "looks like qcow2 over /etc/shadow"),
-        ({"backing": "/srv/base"}, DiskImage(1, "qcow2", backing="/etc/shadow"), "looks like qcow2 over /etc/shadow"),
+        ({}, DiskImage(1, "qcow2", backing="/etc/shadow"), "was detected as qcow2 with backing file /etc/shadow"),
+        (
+            {"backing": "/srv/base"},
+            DiskImage(1, "qcow2", backing="/etc/shadow"),
+            "was detected as qcow2 with backing file /etc/shadow",
+        ),
         ({"format": "raw"}, DiskImage(1, "qcow2", backing="/etc/shadow"), None),
         ({"backing": "/srv/base"}, DiskImage(1, "qcow2", backing="/srv/base"), None),
     ],
@@ -648,7 +662,7 @@ def test_a_saved_domain_resumes_with_what_it_was_saved_with() -> None:
     seen = replace(observed("libvirt-11.3", "store"), managed_save=True)
     plan = plan_domain(domain("store", state="running", memory=512), seen, TRIXIE)
     assert steps(plan) == ["Define", "Start"]
-    assert plan.restart_reasons == ["managed save: it resumes with the definition it was saved with"]
+    assert plan.restart_reasons == ["managed save: the domain resumes with the definition it was saved with"]
     assert plan_domain(domain("store", state="running"), seen, TRIXIE).restart_reasons == []
 
 
@@ -701,13 +715,13 @@ def test_a_running_domain_with_earlier_xml_needs_a_restart() -> None:
     seen = as_defined(plan_new(xml=MINE))
     running = replace(seen, live=seen.persistent.copy(), run_state="running")
     plan = plan_domain(domain(xml=MINE.replace("262144", "524288")), running, TRIXIE)
-    assert plan.restart_reasons == ["xml: runs with an earlier one"]
+    assert plan.restart_reasons == ["xml: the running domain was started from an earlier version"]
 
 
 @pytest.mark.parametrize(
     ("xml", "problem"),
     [
-        (MINE.replace("<name>vm<", "<name>other<"), "is of a domain named 'other'"),
+        (MINE.replace("<name>vm<", "<name>other<"), "describes a domain named 'other'"),
         (MINE.replace("</name>", "</name><uuid>22222222-2222-2222-2222-222222222222</uuid>"), "has uuid 2222"),
         ("<domain", "the xml option is malformed"),
         ("<!DOCTYPE d [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><domain><name>&x;</name></domain>", "DOCTYPE"),
@@ -835,7 +849,7 @@ def test_a_socket_needs_no_virtiofsd_of_the_hosts_own() -> None:
     ],
 )
 def test_a_share_below_a_writable_one_is_refused(shares: list[dict[str, Any]], culprit: str) -> None:
-    with pytest.raises(InvalidInput, match=r"which share .* hands out writable") as caught:
+    with pytest.raises(InvalidInput, match=r"which share .* exposes writable") as caught:
         plan_new(shares=shares)
     assert caught.value.share == culprit
 
@@ -853,7 +867,7 @@ def test_shares_beside_each_other_are_fine(shares: list[dict[str, Any]]) -> None
 
 def test_a_link_into_a_writable_share_is_refused() -> None:
     host = replace(TRIXIE, real_paths={"/innocent": "/srv/data/inner", "/srv/data": "/srv/data"})
-    with pytest.raises(InvalidInput, match="source /innocent lies in /srv/data"):
+    with pytest.raises(InvalidInput, match="source /innocent is inside /srv/data"):
         plan_new(host, shares=[DATA, {"tag": "inner", "source": "/innocent"}])
 
 
@@ -864,7 +878,7 @@ def test_the_store_is_read_only_by_any_path() -> None:
 
 
 def test_a_share_below_one_that_the_domain_has_already_is_refused() -> None:
-    with pytest.raises(VirtiofsError, match="lies in /srv/my data"):
+    with pytest.raises(VirtiofsError, match="is inside /srv/my data"):
         plan_for("everything", shares=[{"tag": "inner", "source": "/srv/my data/inner"}])
 
 

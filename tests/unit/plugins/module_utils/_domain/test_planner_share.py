@@ -174,7 +174,7 @@ def test_a_share_that_is_half_gone_goes(place: str) -> None:
 
 
 def test_a_missing_domain() -> None:
-    with pytest.raises(InvalidInput, match="domain vm, share data: there is no such domain") as caught:
+    with pytest.raises(InvalidInput, match="domain vm, share data: the domain does not exist") as caught:
         plan_share(share(**DATA), Observed("vm"), TRIXIE)
     assert "keystone.virtiofs.domain" in caught.value.fix
     assert not plan_share(share(tag="data", state="absent"), Observed("vm"), TRIXIE).changed
@@ -211,7 +211,7 @@ def test_what_the_host_cannot_do(given: dict[str, Any], host: Host, problem: str
     "given", [{"tag": "inner", "source": "/srv/my data/inner"}, {"tag": "outer", "source": "/srv"}]
 )
 def test_a_share_in_a_writable_share(given: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInput, match="hands out writable"):
+    with pytest.raises(InvalidInput, match="exposes writable"):
         plan_for("everything", **given)
 
 

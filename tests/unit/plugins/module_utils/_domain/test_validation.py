@@ -26,15 +26,15 @@ BAD_TAGS = [
 GOOD_NAMES = ["vm", "a.b", "a b", "x" * 200, "ünïcode", "vm-1", "a,b=c"]
 BAD_NAMES = [
     ("", "the name is empty"),
-    ("a/b", "contains /"),
+    ("a/b", "not allowed: /"),
     ("a\nb", "control character"),
     ("-vm", "starts with a dash"),
     (".vm", "starts with a dash, a dot"),
     ("x" * 300, "has 300 bytes"),
     ("ü" * 101, "has 202 bytes"),
-    ("<vm>", "contains < >"),
-    ("a&b", "contains &"),
-    ("a\"b'", "contains \" '"),
+    ("<vm>", "not allowed: < >"),
+    ("a&b", "not allowed: &"),
+    ("a\"b'", "not allowed: \" '"),
 ]
 BAD_MACS = [
     ("52:54:00:12:34", "is not a MAC address"),
@@ -46,8 +46,8 @@ BAD_MACS = [
     ("ff:ff:ff:ff:ff:ff", "is a multicast address"),
 ]
 BAD_SHARES = [
-    ({"tag": "data"}, "give either source or socket"),
-    ({**DATA, "socket": "/run/s"}, "give either source or socket"),
+    ({"tag": "data"}, "exactly one of source and socket is required"),
+    ({**DATA, "socket": "/run/s"}, "exactly one of source and socket is required"),
     ({"tag": "data", "source": "srv"}, "'srv' is not an absolute path"),
     ({"tag": "data", "source": ""}, "is not an absolute path"),
     ({"tag": "data", "source": "/a\nb"}, "contains a control character"),
@@ -60,9 +60,9 @@ BAD_SHARES = [
     ({**DATA, "open_files": 1}, "is not between 64"),
     (
         {"tag": "data", "socket": "/run/s", "read_only": True},
-        "read_only: is decided by the virtiofsd behind the socket",
+        "read_only: cannot be combined with socket",
     ),
-    ({"tag": "data", "socket": "/run/s", "cache": "none"}, "cache: is decided by the virtiofsd behind the socket"),
+    ({"tag": "data", "socket": "/run/s", "cache": "none"}, "cache: cannot be combined with socket"),
 ]
 BAD_DOMAINS = [
     ({"memory": 0}, "memory: 0 is not between 64"),
@@ -73,12 +73,18 @@ BAD_DOMAINS = [
     ({"shares": [DATA, {**DATA, "source": "/b"}]}, "shares: tag 'data' is used twice"),
     ({"disks": [{"path": "/a", "size": 1}] * 2}, "disks: disk '/a' is used twice"),
     ({"disks": [{"pool": "p", "volume": "v"}] * 2}, "disks: disk 'p/v' is used twice"),
-    ({"disks": [{"size": 1}]}, "disks: give either path, or pool and volume"),
-    ({"disks": [{"pool": "p"}]}, "disks: give either path, or pool and volume"),
-    ({"disks": [{"path": "/a", "pool": "p", "volume": "v"}]}, "disks: give either path, or pool and volume"),
+    ({"disks": [{"size": 1}]}, "disks: exactly one of path, or pool and volume, is required"),
+    ({"disks": [{"pool": "p"}]}, "disks: exactly one of path, or pool and volume, is required"),
+    (
+        {"disks": [{"path": "/a", "pool": "p", "volume": "v"}]},
+        "disks: exactly one of path, or pool and volume, is required",
+    ),
     ({"disks": [{"path": "a.qcow2"}]}, "is not an absolute path"),
     ({"disks": [{"path": "/a", "size": 0}]}, "disks[0].size: 0 is not between"),
-    ({"disks": [{"pool": "p", "volume": "../x"}]}, "disks[0].volume: the name contains /"),
+    (
+        {"disks": [{"pool": "p", "volume": "../x"}]},
+        "disks[0].volume: the name contains characters that are not allowed: /",
+    ),
     ({"interfaces": [{"mac": MAC}, {"mac": MAC.upper()}]}, f"interfaces: MAC address '{MAC}' is used twice"),
     ({"interfaces": [{"type": "bridge"}]}, "needs source, the name of the bridge"),
     ({"interfaces": [{"type": "user", "source": "x"}]}, "user networking has no source"),
@@ -93,13 +99,13 @@ BAD_DOMAINS = [
         for text in ("", "localhost", "::1", "127.0.0.1,x=y", "127.0.0.1:1-:1")
     ),
     ({"firmware": "bios", "secure_boot": "setup"}, "secure_boot: needs firmware uefi"),
-    ({"cmdline": "quiet"}, "initrd and cmdline are used only with a kernel"),
-    ({"initrd": "/boot/initrd"}, "initrd and cmdline are used only with a kernel"),
+    ({"cmdline": "quiet"}, "kernel: required by initrd and cmdline"),
+    ({"initrd": "/boot/initrd"}, "kernel: required by initrd and cmdline"),
     ({"kernel": "vmlinuz"}, "kernel: 'vmlinuz' is not an absolute path"),
     ({"iso": "x.iso"}, "iso: 'x.iso' is not an absolute path"),
     ({"serial_log": "log"}, "serial_log: 'log' is not an absolute path"),
-    ({"state": "stopped", "wait_for": "ssh"}, "wait_for: a domain in state stopped never gets there"),
-    ({"state": "absent", "wait_for": "running"}, "wait_for: a domain in state absent never gets there"),
+    ({"state": "stopped", "wait_for": "ssh"}, "wait_for: cannot be combined with state=stopped"),
+    ({"state": "absent", "wait_for": "running"}, "wait_for: cannot be combined with state=absent"),
     ({"wait_timeout": 0}, "wait_timeout: 0 is not between"),
     ({"shutdown_timeout": -1}, "shutdown_timeout: -1 is not between"),
     ({"hotplug_ports": 33}, "hotplug_ports: 33 is not between"),

@@ -81,4 +81,4 @@ def test_no_emulator(tmp_path: Path, device: Path) -> None:
 def test_open_to_libvirt(device: Path, monkeypatch: pytest.MonkeyPatch, mode: int, group: str, shut: bool) -> None:
     device.chmod(mode)
     monkeypatch.setattr(kvm, "_group_of", lambda path: group)
-    assert kvm.is_shut_to_libvirt(device) is shut
+    assert kvm.is_inaccessible_to_libvirt(device) is shut
