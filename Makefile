@@ -72,6 +72,7 @@ walkthrough: setup-run ## Record the README's walkthrough anew, with the VM test
 
 pictures: setup-test
 	scripts/pictures
+	scripts/package-graph
 
 ##@ The VM, as the original Makefile had it (VM=test-vm)
 .PHONY: vm-create vm-start vm-stop vm-destroy vm-reset vm-ssh vm-console vm-display vm-status vm-post-install

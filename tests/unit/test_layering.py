@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import ast
+import runpy
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-PLUGINS = Path(__file__).parents[2] / "plugins"
+CHECKOUT = Path(__file__).parents[2]
+PLUGINS = CHECKOUT / "plugins"
 COLLECTION = "ansible_collections.keystone.virtiofs"
 SHARED = "shared"  # the files beside the packages of module_utils
 
@@ -145,6 +147,12 @@ def test_the_graph_of_packages_has_one_direction() -> None:
     for level in reversed(levels(edges)):
         for name in level:
             print(f"{name} -> {', '.join(sorted(edges[name])) or 'nothing'}")
+
+
+def test_the_picture_of_the_packages_is_up_to_date() -> None:
+    """scripts/package-graph draws docs/images/packages.svg."""
+    drawing = runpy.run_path(str(CHECKOUT / "scripts/package-graph"))
+    assert drawing["PICTURE"].read_text() == drawing["picture"](graph())
 
 
 @pytest.mark.parametrize("name", PURE)
