@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
+from ._untrusted import printable
+
 
 class VirtiofsError(Exception):
     """Base of every error that the collection raises on purpose.
 
-    ``problem`` says what is wrong, ``fix`` what to do; ``domain`` and ``share`` (the mount tag) say where.
+    ``problem`` says what is wrong, ``fix`` what to do; ``domain`` and ``share`` (the mount tag) say where. Problem and
+    fix may quote a guest, so everything that a terminal would interpret is replaced.
     """
 
     def __init__(self, problem: str, *, fix: str = "", domain: str | None = None, share: str | None = None) -> None:
-        self.problem = problem
-        self.fix = fix
+        self.problem = printable(problem)
+        self.fix = printable(fix)
         self.domain = domain
         self.share = share
-        super().__init__(problem)
+        super().__init__(self.problem)
 
     def __str__(self) -> str:
         where = [f"domain {self.domain}"] if self.domain else []
@@ -65,7 +68,7 @@ class GatewayError(VirtiofsError):
     ) -> None:
         super().__init__(problem, fix=fix, domain=domain)
         self.code = code
-        self.libvirt_message = libvirt_message
+        self.libvirt_message = printable(libvirt_message)
 
     def as_result(self) -> dict[str, object]:
         return {**super().as_result(), "libvirt_code": self.code, "libvirt_message": self.libvirt_message}

@@ -7,6 +7,7 @@ One Controller is one connection; it serves a task with one domain as well as on
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -14,12 +15,17 @@ from typing import Any
 from .._domain import forwards, planner, validation
 from .._domain.model import Observed, Options, Plan
 from .._errors import InvalidInput, WaitTimeout
-from .._host import lock, ports, state
+from .._host import lock, ports
+from .._host.files import state
 from .._host.gateway import Gateway
+from .._untrusted import ssh_host_key
 from .._waiting import wait_until
 from .describe import SSH_HOST_KEY, describe
 from .executor import Executor
 from .preflight import Preflight
+
+# libvirt serves five requests of a connection at a time by default (max_client_requests).
+_ASKED_AT_ONCE = 5
 
 
 class Controller:
@@ -77,15 +83,17 @@ class Controller:
         """Facts of the named domains, or of all; a domain that does not exist is left out."""
         observed = self._gateway.observe_all()
         chosen = observed if names is None else {name: observed[name] for name in names if name in observed}
-        facts = {name: describe(self._gateway, domain) for name, domain in chosen.items()}
-        if host_keys:
-            facts = {name: {**of, "ssh_host_key": self._ssh_host_key(name)} for name, of in facts.items()}
-        return facts
 
-    def _ssh_host_key(self, name: str) -> str | None:
-        """Type and key, without the comment."""
-        line = self._gateway.guest_file(name, SSH_HOST_KEY)
-        return " ".join(line.split()[:2]) if line else None
+        def facts(domain: Observed) -> dict[str, Any]:
+            found = describe(self._gateway, domain)
+            if not host_keys:
+                return found
+            key = self._gateway.agent(domain.name).read_file(SSH_HOST_KEY) if domain.is_active else None
+            return {**found, "ssh_host_key": ssh_host_key(key)}
+
+        # A guest that does not answer costs seconds; asked side by side, it does not delay the others.
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            return dict(zip(chosen, pool.map(facts, chosen.values())))
 
     def _apply(self, wanted: list[Options], purge: bool) -> dict[str, dict[str, Any]]:
         for options in wanted:
@@ -160,7 +168,7 @@ class Controller:
         if goal == "running":
             return observed.run_state == "running"
         if goal == "agent":
-            return self._gateway.agent_answers(observed.name)
+            return self._gateway.agent(observed.name).answers()
         facts = describe(self._gateway, observed)
         if goal == "address":
             return bool(facts["addresses"])

@@ -32,7 +32,7 @@ from .._domain.model import (
     WriteWrapper,
 )
 from .._errors import HostError
-from .._host import bind_mounts, disks, state, wrappers
+from .._host.files import bind_mounts, disks, state, wrappers
 from .._host.gateway import Gateway
 
 

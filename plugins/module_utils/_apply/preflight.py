@@ -12,7 +12,8 @@ from .._domain.model import Define, DiskImage, Host, Observed, Options, Plan, Re
 from .._domain.xml.document import DomainXml
 from .._errors import InvalidInput, Unsupported, VirtiofsError
 from .._features import Virtiofsd
-from .._host import bind_mounts, disks, files, kvm, ports, probe, state, wrappers
+from .._host import kvm, ports, probe
+from .._host.files import bind_mounts, disks, sources, state, wrappers
 from .._host.gateway import Gateway
 
 
@@ -64,8 +65,8 @@ class Preflight:
             return {}
         there = observed.persistent.shares().values() if observed and observed.persistent else ()
         shares = [*(options.get("shares") or ()), *there, options]
-        sources = {share["source"] for share in shares if share.get("source")}
-        return {source: files.real_path(source) for source in sources}
+        named = {share["source"] for share in shares if share.get("source")}
+        return {source: sources.real_path(source) for source in named}
 
     def _virt_type(self, options: Options, observed: Observed | None) -> str:
         """What virt_type auto means for a new domain: KVM where a QEMU really runs with it."""
@@ -115,7 +116,7 @@ class Preflight:
         if not self._local:
             return
         for option in ("kernel", "initrd", "iso"):
-            if options.get(option) and not files.is_file(options[option]):
+            if options.get(option) and not sources.is_file(options[option]):
                 raise InvalidInput(f"{option}: {options[option]} is not a file", fix="Correct the path.", domain=name)
         if options.get("tpm") and not probe.has_swtpm():
             raise Unsupported("tpm: swtpm is not installed", fix="Install swtpm and swtpm-tools.", domain=name)
@@ -139,7 +140,7 @@ class Preflight:
                 if not probe.supports_memfd():
                     raise Unsupported("the kernel has no memfd", fix="Use a kernel built with CONFIG_MEMFD_CREATE.")
                 if share.get("source"):
-                    files.check_source(share["source"])
+                    sources.check_source(share["source"])
             except VirtiofsError as error:
                 error.domain, error.share = name, share["tag"]
                 raise
@@ -190,7 +191,7 @@ class Preflight:
         """The file behind a disk's key; many paths lead to one file, and so may a pool and a volume."""
         pool, _slash, volume = key.partition("/")
         path = self._gateway.volume_path(pool, volume) if pool else key
-        return files.real_path(path) if path and self._local else path or key
+        return sources.real_path(path) if path and self._local else path or key
 
 
 def _disk_keys(document: DomainXml) -> set[str]:

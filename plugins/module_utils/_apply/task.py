@@ -10,6 +10,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from .._domain.xml.places import LXML_IMPORT_ERROR
 from .._errors import VirtiofsError
 from .._host.gateway import LIBVIRT_IMPORT_ERROR
+from .._untrusted import printable
 from .controller import Controller
 
 
@@ -22,7 +23,7 @@ def run(module: AnsibleModule, work: Callable[[Controller], dict[str, Any]]) -> 
         with Controller(module.params["uri"], module.check_mode) as controller:
             result = work(controller)
             for warning in controller.warnings:
-                module.warn(warning)
+                module.warn(printable(warning))
     except VirtiofsError as error:
         module.fail_json(exception=error, **error.as_result())
     module.exit_json(**result)

@@ -6,12 +6,11 @@ Every libvirt error becomes a GatewayError that carries libvirt's code and messa
 
 from __future__ import annotations
 
-import base64
-import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Any
 
 try:
@@ -26,9 +25,11 @@ else:
 from .._domain.model import DiskImage, Observed
 from .._domain.xml.document import DomainXml, volume_xml
 from .._errors import GatewayError, WaitTimeout
+from .._untrusted import MOST_ADDRESSES, address
 from .._waiting import wait_until
+from .agent import AGENT_TIMEOUT, GuestAgent
 
-# A guest that is still booting does not hear the power button: it is pressed again, after this many seconds.
+# A booting guest ignores the ACPI power button, so the request is repeated at this interval (seconds).
 SHUTDOWN_INTERVAL = 10.0
 
 # virErrorNumber: https://libvirt.org/html/libvirt-virterror.html
@@ -65,17 +66,14 @@ def _translated(problem: str, domain: str | None = None, fixes: Mapping[int, str
 
 
 def _addresses(domain: Any, source: int, order: Callable[[list[Any]], list[Any]] = list) -> list[str]:
+    """What another machine may be reached at; the guest's agent and DHCP client say what they like."""
     try:
         interfaces = domain.interfaceAddresses(source)
     except libvirt.libvirtError:
         return []
-    return [
-        entry["addr"]
-        for interface, values in interfaces.items()
-        if interface != "lo"
-        for entry in order(values["addrs"] or [])
-        if not entry["addr"].startswith("fe80:")
-    ]
+    entries = (entry for values in interfaces.values() for entry in order(values["addrs"] or []))
+    told = (address(entry["addr"]) for entry in islice(entries, MOST_ADDRESSES))
+    return list(dict.fromkeys(found for found in told if found))
 
 
 def _newest_first(leases: list[Any]) -> list[Any]:
@@ -199,31 +197,29 @@ class Gateway:
         if domain is None:
             return []
         leased = _addresses(domain, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE, _newest_first)
-        return leased or _addresses(domain, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
+        if leased:
+            return leased
+        self._limit_agent(domain)
+        return _addresses(domain, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
 
-    def agent_answers(self, name: str) -> bool:
-        """The guest agent answers a ping; False also while it is not up."""
-        return self._ask_agent(name, "guest-ping") is not None
-
-    def guest_file(self, name: str, path: str) -> str | None:
-        """A short text file of the guest's, read by the guest agent; None when that is not possible."""
-        handle = self._ask_agent(name, "guest-file-open", path=path)
-        if handle is None:
-            return None
-        content = self._ask_agent(name, "guest-file-read", handle=handle)
-        self._ask_agent(name, "guest-file-close", handle=handle)
-        return None if content is None else base64.b64decode(content["buf-b64"]).decode()
-
-    def _ask_agent(self, name: str, command: str, **arguments: Any) -> Any:
-        """The guest agent's answer to a command; None when there is none."""
+    def agent(self, name: str) -> GuestAgent:
+        """The guest agent of a domain."""
         import libvirt_qemu  # only this call needs it
 
-        domain = self._find(name)
-        question = json.dumps({"execute": command, **({"arguments": arguments} if arguments else {})})
-        try:
-            return domain and json.loads(libvirt_qemu.qemuAgentCommand(domain, question, 10, 0))["return"]
-        except libvirt.libvirtError:
-            return None
+        def ask(question: str) -> Any:
+            try:
+                domain = self._find(name)
+                return domain and libvirt_qemu.qemuAgentCommand(domain, question, AGENT_TIMEOUT, 0)
+            except libvirt.libvirtError:
+                return None
+
+        return GuestAgent(ask)
+
+    @staticmethod
+    def _limit_agent(domain: Any) -> None:
+        """Have libvirt itself give up on a silent agent (libvirt 5.10; it waits indefinitely otherwise)."""
+        with suppress(libvirt.libvirtError):  # no agent, or not running any more
+            domain.agentSetResponseTimeout(AGENT_TIMEOUT, 0)
 
     # Changing.
 

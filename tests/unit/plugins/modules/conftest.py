@@ -15,7 +15,8 @@ import pytest
 from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host import kvm, lock, probe, state
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host import kvm, lock, probe
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import state
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.gateway import Gateway
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.kvm import KvmProbe
 from ansible_collections.keystone.virtiofs.tests.unit.support import TRIXIE

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host import wrappers
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import wrappers
 
 
 def arguments(wrapper: Path) -> list[str]:

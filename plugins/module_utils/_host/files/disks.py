@@ -7,10 +7,10 @@ import json
 import os
 from pathlib import Path
 
-from .. import _commands
-from .._domain.model import DiskImage
-from .._errors import InvalidInput
-from .files import real_path
+from ... import _commands
+from ..._domain.model import DiskImage
+from ..._errors import InvalidInput
+from .sources import real_path
 
 
 def read_image(path: str) -> DiskImage | None:

@@ -7,7 +7,7 @@ import glob
 import os
 from pathlib import Path
 
-from .._errors import InvalidInput
+from ..._errors import InvalidInput
 
 
 def check_source(path: str) -> None:

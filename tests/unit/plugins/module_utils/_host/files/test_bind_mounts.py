@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import HostError
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host import bind_mounts, state, wrappers
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host import fstab as fstab_module
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import bind_mounts, state, wrappers
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import fstab as fstab_module
 
 FSTAB = "# /etc/fstab: my comments\n\nUUID=1 / ext4 defaults 0 1\n  # indented\n/dev/sr0\t/media\tiso9660 noauto 0 0\n"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")

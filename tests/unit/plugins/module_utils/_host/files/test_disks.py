@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model import DiskImage
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import HostError, InvalidInput
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host import disks
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import disks
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 with_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")

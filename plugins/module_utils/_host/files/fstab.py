@@ -8,8 +8,8 @@ import re
 import tempfile
 from pathlib import Path
 
-from .._errors import HostError
-from .._mounts import escape, unescape
+from ..._errors import HostError
+from ..._mounts import escape, unescape
 
 FSTAB = Path("/etc/fstab")
 # A source that does not exist must not keep the host from booting, hence nofail. With nofail nothing waits for the

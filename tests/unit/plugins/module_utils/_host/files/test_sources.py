@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import InvalidInput
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host import files
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import sources
 
 
 def test_sources(tmp_path: Path) -> None:
@@ -17,7 +17,7 @@ def test_sources(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to("nowhere")
     (tmp_path / "link").symlink_to(tmp_path)
     for good in (tmp_path, tmp_path / "link"):
-        files.check_source(str(good))
+        sources.check_source(str(good))
     for name, problem in (
         ("missing", "does not exist"),
         ("dangling", "does not exist"),
@@ -27,7 +27,7 @@ def test_sources(tmp_path: Path) -> None:
         ("loop/below", "is a symlink loop"),
     ):
         with pytest.raises(InvalidInput, match=f"source {tmp_path}/{name} ({problem})") as caught:
-            files.check_source(str(tmp_path / name))
+            sources.check_source(str(tmp_path / name))
         assert caught.value.fix
 
 
@@ -38,4 +38,4 @@ def test_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a[b]-fs0-virtiofsd.log", "a[b]-fs10-virtiofsd.log", "ab-fs0-virtiofsd.log", "a[b].log"):
         (logs / name).touch()
     expected = [str(logs / "a[b]-fs0-virtiofsd.log"), str(logs / "a[b]-fs10-virtiofsd.log")]
-    assert files.virtiofsd_logs("a[b]", session=True) == expected
+    assert sources.virtiofsd_logs("a[b]", session=True) == expected

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from .._domain.state_paths import domain_directory, wrapper_flags
+from ..._domain.state_paths import domain_directory, wrapper_flags
 from .state import remove_part
 
 # On NixOS a path below /nix/store dies with the next garbage collection; this link lives as long as the system.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host import state, wrappers
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import state, wrappers
 
 
 def test_the_state_of_a_session_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:

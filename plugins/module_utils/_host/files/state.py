@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .._domain.state_paths import STATE, domain_directory
+from ..._domain.state_paths import STATE, domain_directory
 
 # Parts of a domain's directory that are removed together with the domain.
 _PARTS = ("bin", "boot", "ro")

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .. import _commands
-from .._domain.state_paths import domain_directory
-from .._mounts import mount_at, read_mounts
+from ... import _commands
+from ..._domain.state_paths import domain_directory
+from ..._mounts import mount_at, read_mounts
 from . import fstab
 from .state import remove_part
 
