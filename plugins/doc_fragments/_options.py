@@ -239,12 +239,21 @@ disks:
       description: Size in MiB.
       type: int
     format:
-      description: Format of the image. A new image is V(qcow2).
+      description:
+        - Format of the image. A new image is V(qcow2).
+        - The format of an existing image is never guessed from its contents, which a guest may have written. It is what
+          this option, the domain's definition or the collection's own record says, otherwise V(raw). Without any of
+          these, an image with a qcow2 header is refused.
+        - A V(qcow2) image must not have an external data file, and no other backing file than C(backing).
       type: str
       choices: [qcow2, raw]
     backing:
       description: Backing image of a new image. It is never written to.
       type: path
+    backing_format:
+      description: Format of C(backing). Required for a V(qcow2) image that this collection has not created.
+      type: str
+      choices: [qcow2, raw]
     bus:
       description: Bus of the disk. A new disk gets V(virtio).
       type: str

@@ -6,14 +6,14 @@ One Controller is one connection; it serves a task with one domain as well as on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 from .._domain import forwards, planner, validation
-from .._domain.model import Observed, Options, Plan
+from .._domain.model import Action, Observed, Options, Plan
 from .._errors import InvalidInput, WaitTimeout
 from .._host import lock, ports
 from .._host.files import state
@@ -71,12 +71,14 @@ class Controller:
         """Bring one share of an existing domain to the wanted state."""
         validation.check_share(options)
         name = options["domain"]
-        with self._exclusive():
-            observed = self._gateway.observe(name)
-            if options["state"] == "present":
-                self._preflight.check_shares([options], name)
-            plan = planner.plan_share(options, observed, self._preflight.host(name, options, observed))
-            self._execute(plan)
+        with self._locked([name]):
+            with self._host_locked():
+                observed = self._gateway.observe(name)
+                if options["state"] == "present":
+                    self._preflight.check_shares([options], name)
+                plan = planner.plan_share(options, observed, self._preflight.host(name, options, observed))
+                self._execute(name, plan.claims())
+            self._execute(name, plan.actions[len(plan.claims()) :])
         return self._result(plan)
 
     def describe_domains(self, names: Iterable[str] | None, host_keys: bool = False) -> dict[str, Any]:
@@ -98,17 +100,29 @@ class Controller:
     def _apply(self, wanted: list[Options], purge: bool) -> dict[str, dict[str, Any]]:
         for options in wanted:
             validation.check_domain(options)
-        with self._exclusive():
-            observed = self._observe([options["name"] for options in wanted], purge)
-            plans = [self._plan(options, observed[options["name"]]) for options in wanted]
-            if purge:
-                plans += self._plan_purge(observed, {options["name"] for options in wanted})
+        names = [options["name"] for options in wanted]
+        unlisted = self._unlisted(names) if purge else []
+        with self._locked([*names, *unlisted]):
+            with self._host_locked():
+                observed = self._observe(names, purge)
+                plans = [self._plan(options, observed[options["name"]]) for options in wanted]
+                plans += self._plan_purge({name: observed[name] for name in unlisted if name in observed})
+                for plan in plans:
+                    self._execute(plan.name, plan.claims())
             for plan in plans:
-                self._execute(plan)
+                self._execute(plan.name, plan.actions[len(plan.claims()) :])
         for options in wanted:
             if options.get("wait_for") and not self._check_mode:
                 self._wait(options)
         return {plan.name: self._result(plan) for plan in plans}
+
+    def _unlisted(self, names: list[str]) -> list[str]:
+        """The domains that this collection created and that are not listed."""
+        return [
+            name
+            for name, domain in sorted(self._gateway.observe_all().items())
+            if name not in names and domain.persistent is not None and domain.persistent.is_managed
+        ]
 
     def _observe(self, names: list[str], purge: bool) -> dict[str, Observed]:
         """The named domains; with purge, or when there are several, all at once."""
@@ -116,9 +130,20 @@ class Controller:
             return {names[0]: self._gateway.observe(names[0])}
         return {**{name: Observed(name) for name in names}, **self._gateway.observe_all()}
 
-    def _exclusive(self) -> AbstractContextManager[None]:
-        """Check mode changes nothing, so it waits for nobody; another machine's lock is out of reach."""
-        return nullcontext() if self._check_mode or self._gateway.is_remote else lock.exclusive()
+    @contextmanager
+    def _locked(self, names: Iterable[str]) -> Iterator[None]:
+        """Let one task at a time change these domains. Sorted, so that no two tasks wait for each other."""
+        with ExitStack() as stack:
+            for name in sorted(set(names)) if self._takes_locks() else ():
+                stack.enter_context(lock.exclusive(f"domain:{name}"))
+            yield
+
+    def _host_locked(self) -> AbstractContextManager[None]:
+        return lock.exclusive("host") if self._takes_locks() else nullcontext()
+
+    def _takes_locks(self) -> bool:
+        """Check mode changes nothing, so it waits for nobody; another machine's locks are out of reach."""
+        return not (self._check_mode or self._gateway.is_remote)
 
     def _plan(self, options: Options, observed: Observed) -> Plan:
         name = options["name"]
@@ -130,18 +155,16 @@ class Controller:
         self._preflight.warnings += plan.warnings
         return plan
 
-    def _plan_purge(self, observed: Mapping[str, Observed], listed: set[str]) -> list[Plan]:
-        """Plans that remove the domains which this collection made and which are no longer listed."""
+    def _plan_purge(self, domains: Mapping[str, Observed]) -> list[Plan]:
         absent = {"state": "absent", "remove_nvram": False, "remove_tpm_state": False}
         return [
             planner.plan_domain({"name": name, **absent}, domain, self._preflight.host(name))
-            for name, domain in sorted(observed.items())
-            if name not in listed and domain.persistent is not None and domain.persistent.is_managed
+            for name, domain in domains.items()
         ]
 
-    def _execute(self, plan: Plan) -> None:
+    def _execute(self, domain: str, actions: Iterable[Action]) -> None:
         if not self._check_mode:
-            self._executor.execute(plan)
+            self._executor.execute(domain, actions)
 
     def _wait(self, options: Options) -> None:
         name, goal, timeout = options["name"], options["wait_for"], options["wait_timeout"]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Callable
 
 from .._domain.definition import differences
@@ -18,7 +18,6 @@ from .._domain.model import (
     DetachShare,
     GrowDisk,
     NoteRestart,
-    Plan,
     RemoveDisk,
     RemoveState,
     RemoveWrapper,
@@ -44,17 +43,17 @@ class Executor:
         self._state = state
         self.warnings: list[str] = []
 
-    def execute(self, plan: Plan) -> None:
-        """Raises HostError and GatewayError; what was done until then stays, and running the task again goes on."""
-        for action in plan.actions:
+    def execute(self, domain: str, actions: Iterable[Action]) -> None:
+        """Raises HostError and GatewayError; steps done so far are kept, and running the task again continues."""
+        for action in actions:
             try:
-                self._step(plan.name, action)
+                self._step(domain, action)
             except HostError as error:
-                error.domain = plan.name
+                error.domain = domain
                 raise
             except OSError as error:
                 problem = f"{type(action).__name__} failed: {error}"
-                raise HostError(problem, fix="Correct this and run the task again.", domain=plan.name) from error
+                raise HostError(problem, fix="Correct this and run the task again.", domain=domain) from error
 
     def _step(self, name: str, action: Action) -> None:
         steps: dict[type, Callable[[Any], None]] = {
@@ -117,7 +116,8 @@ class Executor:
         if disk.get("pool"):
             self._gateway.create_volume(disk["pool"], disk["volume"], disk["size"], image_format, disk.get("backing"))
         else:
-            disks.create_image(disk["path"], image_format, disk.get("size"), disk.get("backing"))
+            backing, backing_format = disk.get("backing"), disk.get("backing_format")
+            disks.create_image(disk["path"], image_format, disk.get("size"), backing, backing_format)
 
     def _grow_disk(self, name: str, action: GrowDisk) -> None:
         disk = action.disk

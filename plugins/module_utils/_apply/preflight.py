@@ -6,7 +6,7 @@ One Preflight serves one task: what it has read of the host and of other domains
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from .._domain.model import Define, DiskImage, Host, Observed, Options, Plan, RemoveDisk, disk_key
 from .._domain.xml.document import DomainXml
@@ -46,7 +46,7 @@ class Preflight:
             binds=bind_mounts.list_binds(self._state, name) if self._local else {},
             wrappers=wrappers.list_wrappers(self._state, name, virtiofsd.path) if self._local and virtiofsd else {},
             real_paths=self._real_paths(options, observed),
-            images=self._images(options),
+            images=self._images(options, observed),
             virt_type=self._virt_type(options, observed),
             architecture=self._gateway.architecture(),
         )
@@ -92,19 +92,35 @@ class Preflight:
             return "it lacks the System Management Mode that Secure Boot needs"
         return self._kvm.reason
 
-    def _images(self, options: Options) -> dict[str, DiskImage]:
-        keys = [disk_key(disk) for disk in options.get("disks") or ()]
-        keys += [disk["backing"] for disk in options.get("disks") or () if disk.get("backing")]
-        keys += options.get("remove_storage") or ()
-        images = {key: self._image(key) for key in keys}
+    def _images(self, options: Options, observed: Observed | None) -> dict[str, DiskImage]:
+        """The images that exist, by key, each read in the format that is known."""
+        listed = options.get("disks") or ()
+        formats: dict[str, str | None] = dict.fromkeys(options.get("remove_storage") or (), "raw")  # only its presence
+        formats.update({disk["backing"]: disk.get("backing_format") for disk in listed if disk.get("backing")})
+        formats.update({disk_key(disk): disk.get("format") for disk in listed})
+        for disk in observed.persistent.disks() if observed and observed.persistent else ():
+            if disk_key(disk) in formats and not formats[disk_key(disk)]:
+                formats[disk_key(disk)] = disk["format"]
+        images = {key: self._image(key, known) for key, known in formats.items()}
         return {key: image for key, image in images.items() if image is not None}
 
-    def _image(self, key: str) -> DiskImage | None:
+    def _image(self, key: str, known: str | None) -> DiskImage | None:
         pool, _slash, volume = key.partition("/")
         if pool:
-            return self._gateway.volume(pool, volume)
-        # Files of another machine cannot be looked at: QEMU there will tell when one is missing.
-        return disks.read_image(key) if self._local else DiskImage(0, "qcow2")
+            return self._volume(pool, volume, known)
+        # Files of another machine cannot be read: QEMU there will report when one is missing.
+        return disks.read_image(key, known) if self._local else DiskImage(0, known or "qcow2")
+
+    def _volume(self, pool: str, name: str, known: str | None) -> DiskImage | None:
+        """libvirt guesses the format of a volume, so a file is read here where that is possible."""
+        found = self._gateway.volume(pool, name)
+        if found is None:
+            return None
+        path = self._gateway.volume_path(pool, name)
+        if self._local and path and sources.is_file(path):
+            return disks.read_image(path, known)
+        size, looks_like_qcow2 = found
+        return DiskImage(size, known or ("" if looks_like_qcow2 else "raw"))
 
     # What must be refused.
 
@@ -162,14 +178,14 @@ class Preflight:
         if defined is None and not removed:
             return
         macs = set(defined.macs()) if defined else set()
-        disks = {self._file(key): key for key in removed | (_disk_keys(defined) if defined else set())}
+        files = {self._file(key): key for key in removed.union(_disk_formats(defined) if defined else ())}
         for name, other in self._other_domains(plan.name):
-            theirs = {self._file(key) for key in _disk_keys(other)}
+            theirs = {self._file(key): image_format for key, image_format in _disk_formats(other).items()}
             problems = [f"MAC address {mac} belongs to domain {name}" for mac in macs & set(other.macs())]
-            problems += [f"disk {disks[file]} belongs to domain {name}" for file in disks.keys() & theirs]
+            problems += [f"disk {files[file]} belongs to domain {name}" for file in files.keys() & theirs.keys()]
             if removed:
-                bases = disks.keys() & self._backing_images(theirs)
-                problems += [f"disk {disks[file]} is the base of a disk of domain {name}" for file in bases]
+                bases = files.keys() & self._backing_images(theirs)
+                problems += [f"disk {files[file]} is the base of a disk of domain {name}" for file in bases]
             if problems:
                 raise InvalidInput(
                     min(problems), fix="Choose another MAC address or disk for this domain.", domain=plan.name
@@ -177,8 +193,11 @@ class Preflight:
         if defined is not None and self._others is not None:
             self._others[plan.name] = defined
 
-    def _backing_images(self, files: Iterable[str]) -> set[str]:
-        return {image for file in files for image in disks.backing_chain(file)} if self._local else set()
+    def _backing_images(self, formats: Mapping[str, str]) -> set[str]:
+        if not self._local:
+            return set()
+        chains = (disks.backing_chain(file, image_format) for file, image_format in formats.items())
+        return {image for chain in chains for image in chain}
 
     def _other_domains(self, name: str) -> list[tuple[str, DomainXml]]:
         """All other domains, those included that this task is going to define."""
@@ -194,5 +213,6 @@ class Preflight:
         return sources.real_path(path) if path and self._local else path or key
 
 
-def _disk_keys(document: DomainXml) -> set[str]:
-    return {disk_key(disk) for disk in document.disks() if disk["path"] or disk["volume"]}
+def _disk_formats(document: DomainXml) -> dict[str, str]:
+    """The disks of a domain by key, each with the format that its definition says."""
+    return {disk_key(disk): disk["format"] or "raw" for disk in document.disks() if disk["path"] or disk["volume"]}

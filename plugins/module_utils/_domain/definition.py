@@ -117,7 +117,7 @@ def _set_disks(document: DomainXml, wanted: Options, host: Host) -> None:
         there = current.get(disk_key(disk))
         if there is None:
             image = host.images.get(disk_key(disk))
-            image_format = _image_format(disk, image, wanted["name"]) if image else disk.get("format")
+            image_format = _adopted_format(disk, image, host, wanted["name"]) if image else disk.get("format")
             document.add_disk({**disk, "format": image_format}, bool(image and image.is_block_device))
             continue
         for option in ("format", "bus"):
@@ -129,20 +129,32 @@ def _set_disks(document: DomainXml, wanted: Options, host: Host) -> None:
                 )
 
 
-def _image_format(disk: Options, image: DiskImage, domain: str) -> str:
-    """The format of an image that is there already.
+def _adopted_format(disk: Options, image: DiskImage, host: Host, domain: str) -> str:
+    """The format of an existing image that the domain gets.
 
-    A guest can write a qcow2 header into its raw disk, with any file of the host as backing image. So a format that was
-    only recognised is not trusted when it leads to a file that the task does not name.
+    A guest can write any header into its raw disk, one that names files of the host included. So a header is never
+    believed about the format, and never about files that the task does not name.
     """
-    if not disk.get("format") and image.backing and image.backing != disk.get("backing"):
+    key, backing = disk_key(disk), disk.get("backing")
+    if not image.format:
         raise InvalidInput(
-            f"disk {disk_key(disk)} was detected as {image.format} with backing file {image.backing},"
-            " which the task does not name",
+            f"disk {key} exists and has a qcow2 header, but nothing says that this is its format",
             domain=domain,
-            fix="Set format, or set backing to the backing image that it should have.",
+            fix="Set format: qcow2 if the image was created as such, raw if the guest has written the header.",
         )
-    return disk.get("format") or image.format
+    if image.data_file:
+        raise InvalidInput(
+            f"disk {key} keeps its data in another file, which its header names",
+            domain=domain,
+            fix="Convert the image with qemu-img convert, or use another one.",
+        )
+    if image.backing and not (backing and host.real_path(image.backing) == host.real_path(backing)):
+        raise InvalidInput(
+            f"disk {key} has the backing file {image.backing}, which the task does not name",
+            domain=domain,
+            fix="Set backing to that file if the disk should have it, or use another image.",
+        )
+    return image.format
 
 
 def _set_interfaces(document: DomainXml, wanted: Options) -> None:

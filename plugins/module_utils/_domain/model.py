@@ -34,11 +34,15 @@ class Observed:
 
 @dataclass(frozen=True)
 class DiskImage:
-    """A disk image that exists; ``size`` is what the guest sees, in MiB."""
+    """A disk image that exists; ``size`` is what the guest sees, in MiB.
+
+    ``format`` is empty where nobody has said it and the image has a qcow2 header, which a guest may have written.
+    """
 
     size: int
     format: str
     backing: str | None = None
+    data_file: bool = False  # its data is in another file, which the header names
     is_block_device: bool = False
 
 
@@ -197,6 +201,11 @@ class Plan:
     @property
     def changed(self) -> bool:
         return bool(self.actions)
+
+    def claims(self) -> list[Action]:
+        """The actions up to the new definition, from which on other tasks see which ports, MACs and disks are taken."""
+        last = max((index for index, action in enumerate(self.actions) if isinstance(action, Define)), default=-1)
+        return self.actions[: last + 1]
 
 
 def given_options(wanted: Options) -> dict[str, Any]:

@@ -125,9 +125,10 @@ def _plan_disks(wanted: Options, observed: Observed, host: Host, plan: Plan) -> 
         image = host.images.get(key)
         if image is None:
             check_new_disk(disk, host, wanted["name"])
-            actions.append(CreateDisk(disk))
+            base = host.images.get(disk.get("backing") or "")
+            actions.append(CreateDisk({**disk, "backing_format": base.format if base else disk.get("backing_format")}))
         elif disk.get("size") and disk["size"] > image.size:
-            actions.append(GrowDisk(disk, disk.get("format") or image.format, live.get(key, "")))
+            actions.append(GrowDisk(disk, image.format, live.get(key, "")))
         elif disk.get("size") and disk["size"] < image.size:
             plan.warnings.append(
                 f"domain {wanted['name']}: disk {key} has {image.size} MiB, it is never shrunk to {disk['size']} MiB"

@@ -169,6 +169,7 @@ DISK: tuple[Field, ...] = (
     Field("size", type="int", check=between(1, 2**30, "MiB")),
     Field("format", "driver/@type", choices=("qcow2", "raw"), initial="qcow2"),
     Field("backing", type="path", check=check_absolute),
+    Field("backing_format", choices=("qcow2", "raw")),
     Field("bus", "target/@bus", choices=("virtio", "sata"), initial="virtio"),
 )
 

@@ -162,6 +162,12 @@ def check_new_disk(disk: Options, host: Host, domain: str) -> None:
     if original is None:
         problem = f"disk {key}: its backing image {backing} does not exist"
         raise InvalidInput(problem, domain=domain, fix="Create it first.")
+    if not original.format:
+        raise InvalidInput(
+            f"disk {key}: its backing image {backing} has a qcow2 header, but nothing says that this is its format",
+            domain=domain,
+            fix="Set backing_format: qcow2 if the image was created as such, raw if a guest has written the header.",
+        )
     if disk.get("size") and disk["size"] < original.size:
         raise InvalidInput(
             f"disk {key}: size {disk['size']} MiB is less than the {original.size} MiB of its backing image",

@@ -22,7 +22,7 @@ else:
     # libvirt's default handler prints every error to stderr, also those that are expected and handled.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
 
-from .._domain.model import DiskImage, Observed
+from .._domain.model import Observed
 from .._domain.xml.document import DomainXml, volume_xml
 from .._errors import GatewayError, WaitTimeout
 from .._untrusted import MOST_ADDRESSES, address
@@ -174,15 +174,13 @@ class Gateway:
             return "paused"
         return "running" if domain.isActive() else "stopped"
 
-    def volume(self, pool: str, name: str) -> DiskImage | None:
-        """A storage volume, None when it does not exist."""
+    def volume(self, pool: str, name: str) -> tuple[int, bool] | None:
+        """Size of a storage volume in MiB and whether it looks like qcow2 to libvirt; None when it does not exist."""
         volume = self._find_volume(pool, name)
         if volume is None:
             return None
         with _translated(f"cannot read volume {pool}/{name}"):
-            text = volume.XMLDesc(0)
-            kind = "qcow2" if "<format type='qcow2'/>" in text else "raw"
-            return DiskImage(int(volume.info()[1]) // 2**20, kind)
+            return int(volume.info()[1]) // 2**20, "<format type='qcow2'/>" in volume.XMLDesc(0)
 
     def volume_path(self, pool: str, name: str) -> str | None:
         """The file of a storage volume; None when it, or its pool, does not exist."""

@@ -1,31 +1,53 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One task at a time may choose ports, write fstab and define domains on a host."""
+"""Locks of a host: what must not happen twice at a time, and who holds it.
+
+``domain:NAME`` serialises tasks that change one domain. ``host`` is held only while ports are chosen and definitions
+written, never while a program runs on a guest's bytes. ``fstab`` is held while /etc/fstab is replaced. They are taken
+in this order, so that no two tasks wait for each other.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from .._errors import WaitTimeout
 from .._waiting import wait_until
 
-# Longer than a guest gets by default to power off, several times over.
+# Seconds; longer than a guest gets by default to power off, several times over.
 LOCK_TIMEOUT = 600
 
 
 @contextmanager
-def exclusive() -> Iterator[None]:
-    """Hold the lock of this host; raises WaitTimeout when another task does not finish within LOCK_TIMEOUT seconds."""
-    # A directory that only this user can enter: in /run/lock another user could hold the lock indefinitely.
+def exclusive(name: str) -> Iterator[None]:
+    """Hold a lock; raises WaitTimeout, which names the holder, after LOCK_TIMEOUT seconds."""
+    descriptor = os.open(_file(name), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        wait_until(lambda: _try_lock(descriptor), LOCK_TIMEOUT, lambda: _timeout_error(name, descriptor))
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _file(name: str) -> Path:
+    plain = quote(name, safe="")
+    unique = plain if len(plain) < 200 else hashlib.sha256(name.encode()).hexdigest()
+    return _directory() / f"{unique}.lock"
+
+
+def _directory() -> Path:
+    """Only this user can enter it: elsewhere another user could hold a lock indefinitely."""
     parent = Path("/run") if os.geteuid() == 0 else Path(os.environ.get("XDG_RUNTIME_DIR") or Path.home())
     directory = parent / "keystone-virtiofs"
     directory.mkdir(mode=0o700, exist_ok=True)
-    with (directory / "lock").open("a") as handle:
-        wait_until(lambda: _try_lock(handle.fileno()), LOCK_TIMEOUT, _lock_is_held)
-        yield
+    return directory
 
 
 def _try_lock(descriptor: int) -> bool | None:
@@ -36,8 +58,9 @@ def _try_lock(descriptor: int) -> bool | None:
     return True
 
 
-def _lock_is_held() -> WaitTimeout:
+def _timeout_error(name: str, descriptor: int) -> WaitTimeout:
+    holder = os.pread(descriptor, 20, 0).decode(errors="replace") or "unknown"
     return WaitTimeout(
-        f"another task of this collection has held the lock on this host for {LOCK_TIMEOUT} s",
-        fix="Wait for it to finish or stop it, then run the task again.",
+        f"another task of this collection (process {holder}) has held the lock {name} for {LOCK_TIMEOUT} s",
+        fix="Wait for that process to finish or stop it, then run the task again.",
     )

@@ -1,77 +1,214 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disk images and block devices of domains; sizes are in MiB."""
+"""Disk images and block devices of domains; sizes are in MiB.
+
+Every byte of an image may be a guest's. So nothing here guesses a format: it is what the task, the definition or a
+record of the collection says, and without any of these an image is raw, in which form it cannot name another file.
+"""
 
 from __future__ import annotations
 
-import json
+import fcntl
+import glob
 import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ... import _commands
 from ..._domain.model import DiskImage
-from ..._errors import InvalidInput
+from ..._errors import HostError, InvalidInput
+from . import qcow2
 from .sources import real_path
 
-
-def read_image(path: str) -> DiskImage | None:
-    """The image at a path, None when there is none; raises InvalidInput for what cannot be a disk."""
-    file = Path(path)
-    if file.is_dir():
-        raise InvalidInput(f"disk {path} is a directory", fix="Give the path of an image file.")
-    if file.is_block_device():
-        return _block_device(path)
-    if not file.exists():
-        return None
-    information = json.loads(_commands.check(["qemu-img", "info", "--force-share", "--output=json", path]))
-    backing = information.get("full-backing-filename")
-    return DiskImage(int(information["virtual-size"]) // 2**20, information["format"], backing)
+MIB = 2**20
+# The format of an image that the collection has created. Guests cannot reach attributes of this kind, and neither can
+# users other than root.
+_RECORD = "trusted.keystone-virtiofs.format"
+_LONGEST_CHAIN = 32
+# For qemu-img: seconds of CPU, bytes of memory, and no other capability than reaching files that libvirt has given to
+# QEMU's user.
+_LIMITS = ["prlimit", "--cpu=60", f"--as={2 * 2**30}", "--"]
+_DROP_PRIVILEGES = ["setpriv", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all,+dac_override,+fowner", "--"]
 
 
-def backing_chain(path: str) -> list[str]:
-    """The images that an image is based on, real paths; none for what is no image file."""
-    if not Path(path).is_file():
-        return []
-    command = ["qemu-img", "info", "--force-share", "--backing-chain", "--output=json", path]
-    return [real_path(image["filename"]) for image in json.loads(_commands.check(command))[1:]]
+def read_image(path: str, image_format: str | None = None) -> DiskImage | None:
+    """The image at a path, None when there is none; raises InvalidInput for what cannot be a disk.
+
+    ``image_format`` is what is known of it. Where nothing is known, an image with a qcow2 header has the format "".
+    """
+    with _open(path) as descriptor:
+        if descriptor is None:
+            return None
+        if stat.S_ISBLK(os.fstat(descriptor).st_mode):
+            return DiskImage(_length(descriptor), image_format or "raw", is_block_device=True)
+        known = image_format or _recorded_format(descriptor)
+        if known == "raw" or (not known and os.pread(descriptor, 4, 0) != qcow2.MAGIC):
+            return DiskImage(_length(descriptor), "raw")
+        return _qcow2_image(path, descriptor, known or "")
 
 
-def _block_device(path: str) -> DiskImage:
-    """A block device as a raw image; the kernel refuses O_EXCL while it is mounted or part of something else."""
+def _qcow2_image(path: str, descriptor: int, known: str) -> DiskImage:
+    header = _header(path, descriptor)
+    backing = str(Path(path).parent / header.backing) if header.backing else None
+    return DiskImage(header.size // MIB, known, backing, data_file=header.data_file)
+
+
+def _header(path: str, descriptor: int) -> qcow2.Header:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_EXCL)
+        return qcow2.parse(lambda offset, count: os.pread(descriptor, count, offset))
+    except InvalidInput as error:
+        raise InvalidInput(f"disk {path}: {error.problem}", fix=error.fix) from None
+
+
+@contextmanager
+def _open(path: str) -> Iterator[int | None]:
+    """A descriptor of an image file or block device; nothing that is opened can block or act."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if Path(path).is_symlink():
+            raise InvalidInput(
+                f"disk {path} is a symbolic link to {Path(path).readlink()}, which does not exist",
+                fix="Mount the storage that it leads to, or correct path.",
+            ) from None
+        yield None
+        return
+    except OSError as error:
+        raise InvalidInput(f"disk {path}: {error.strerror}", fix="Correct path.") from None
+    try:
+        kind = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(kind):
+            raise InvalidInput(f"disk {path} is a directory", fix="Set path to an image file.")
+        if stat.S_ISBLK(kind):
+            _require_unused(path)
+        elif not stat.S_ISREG(kind):
+            raise InvalidInput(f"disk {path} is neither a file nor a block device", fix="Correct path.")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _require_unused(path: str) -> None:
+    """The kernel refuses O_EXCL while a block device is mounted or part of something else."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
         raise InvalidInput(
-            f"disk {path} is a block device in use: {error.strerror}", fix="Unmount it, or give another disk."
+            f"disk {path} is a block device in use: {error.strerror}", fix="Unmount it, or use another disk."
         ) from None
-    with os.fdopen(descriptor, "rb") as device:
-        return DiskImage(device.seek(0, os.SEEK_END) // 2**20, "raw", is_block_device=True)
 
 
-def create_image(path: str, image_format: str, size: int | None, backing: str | None) -> None:
-    """Create an image of ``size`` MiB, or over a backing image; it appears only when it is complete."""
+def _length(descriptor: int) -> int:
+    return os.lseek(descriptor, 0, os.SEEK_END) // MIB
+
+
+def _recorded_format(descriptor: int) -> str:
+    with suppress(OSError):
+        recorded = os.getxattr(descriptor, _RECORD).decode(errors="replace")
+        return recorded if recorded in ("qcow2", "raw") else ""
+    return ""
+
+
+def backing_chain(path: str, image_format: str) -> list[str]:
+    """The images that an image is based on, real paths, as far as headers name them with their format."""
+    chain: list[str] = []
+    while image_format == "qcow2" and len(chain) < _LONGEST_CHAIN:
+        try:
+            with _open(path) as descriptor:
+                header = None if descriptor is None else _header(path, descriptor)
+        except InvalidInput:
+            break
+        if header is None or header.backing is None:
+            break
+        path, image_format = real_path(str(Path(path).parent / header.backing)), header.backing_format
+        chain.append(path)
+    return chain
+
+
+def create_image(
+    path: str, image_format: str, size: int | None, backing: str | None = None, backing_format: str | None = None
+) -> None:
+    """Create an image of ``size`` MiB, or over a backing image. It appears only when it is complete."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    command = ["qemu-img", "create", "-q", "-f", image_format]
-    if backing:
-        original = read_image(backing)
-        if original is None:
-            raise InvalidInput(f"backing image {backing} of disk {path} does not exist", fix="Create it first.")
-        command += ["-b", backing, "-F", original.format]
-    scratch = target.with_name(f".{target.name}.new")
-    try:
-        _commands.check([*command, str(scratch), *([f"{size}M"] if size else [])])
+    with _scratch(target) as scratch:
+        if image_format == "raw":
+            with scratch.open("xb") as file:
+                file.truncate((size or 0) * MIB)
+        else:
+            base = ["-b", backing, "-F", backing_format or "raw"] if backing else []
+            _qemu_img("create", "-q", "-f", image_format, *base, "--", str(scratch), *([f"{size}M"] if size else []))
         scratch.chmod(0o600)  # a guest's secrets; libvirt hands the file to QEMU's user
-        scratch.replace(target)
+        with suppress(OSError):  # not every file system keeps it
+            os.setxattr(scratch, _RECORD, image_format.encode())
+        _publish(scratch, target)
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """A name in a new private directory next to the target; directories of killed runs are removed as well."""
+    prefix = f".keystone-new-{target.name[:64]}-"
+    for left in target.parent.glob(f"{glob.escape(prefix)}*"):
+        with _held(left) as is_ours:
+            if is_ours:
+                shutil.rmtree(left, ignore_errors=True)
+    directory = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    with _held(directory):
+        try:
+            yield directory / "image"
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[bool]:
+    """Hold a directory, so that another run knows that it is in use; False when another run does."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
     finally:
-        scratch.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _publish(scratch: Path, target: Path) -> None:
+    """Give the image its name, which never replaces a file: another run may have been faster."""
+    try:
+        os.link(scratch, target)
+    except FileExistsError:
+        raise HostError(
+            f"disk {target} was created by another tool while this task was running", fix="Run the task again."
+        ) from None
+    except OSError:  # no hard links on this file system
+        scratch.replace(target)
 
 
 def grow_image(path: str, image_format: str, size: int) -> None:
-    """Grow an image to ``size`` MiB."""
-    _commands.check(["qemu-img", "resize", "-q", "-f", image_format, path, f"{size}M"])
+    """Grow an image to ``size`` MiB; it is never shrunk."""
+    if image_format != "raw":
+        _qemu_img("resize", "-q", "-f", image_format, "--", path, f"{size}M")
+        return
+    with Path(path).open("r+b") as file:
+        if os.fstat(file.fileno()).st_size > size * MIB:
+            raise HostError(f"disk {path} is larger than {size} MiB, and it is never shrunk", fix="Correct size.")
+        file.truncate(size * MIB)
 
 
 def remove_image(path: str) -> None:
     """Delete an image file; a block device is never deleted."""
     if Path(path).is_file():
         Path(path).unlink()
+
+
+def _qemu_img(*arguments: str) -> None:
+    if shutil.which("qemu-img") is None:
+        raise HostError("qemu-img is not installed", fix="The role keystone.virtiofs.host installs it.")
+    drop = _DROP_PRIVILEGES if os.geteuid() == 0 else []
+    done = _commands.run([*_LIMITS, *drop, "qemu-img", *arguments], timeout=60)
+    if done.status:
+        raise HostError(f"qemu-img {' '.join(arguments)} failed: {done.message}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..._errors import HostError
 from ..._mounts import escape, unescape
+from .. import lock
 
 FSTAB = Path("/etc/fstab")
 # A source that does not exist must not keep the host from booting, hence nofail. With nofail nothing waits for the
@@ -24,17 +25,19 @@ def targets() -> set[str]:
 
 def add_read_only_bind(source: str, target: str) -> None:
     """Have ``source`` mounted read-only at ``target`` after a reboot; no change where fstab names the target."""
-    lines = _lines()
-    if target in map(_target, lines):
-        return
-    if lines and not lines[-1].endswith(b"\n"):
-        lines[-1] += b"\n"
-    _write([*lines, b"%b %b none %b 0 0\n" % (escape(source), escape(target), _OPTIONS)])
+    with lock.exclusive("fstab"):
+        lines = _lines()
+        if target in map(_target, lines):
+            return
+        if lines and not lines[-1].endswith(b"\n"):
+            lines[-1] += b"\n"
+        _write([*lines, b"%b %b none %b 0 0\n" % (escape(source), escape(target), _OPTIONS)])
 
 
 def remove(target: str) -> None:
     """Remove the lines of a mount point."""
-    _write([line for line in _lines() if _target(line) != target])
+    with lock.exclusive("fstab"):
+        _write([line for line in _lines() if _target(line) != target])
 
 
 def _lines() -> list[bytes]:

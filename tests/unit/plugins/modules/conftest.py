@@ -37,7 +37,9 @@ def connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[libv
     monkeypatch.setattr(probe, "find_emulator", lambda: "/usr/bin/qemu-system-x86_64")
     monkeypatch.setattr(kvm, "probe_kvm", lambda _emulator: KvmProbe(False, "this is a test"))
     monkeypatch.setattr(Gateway, "libvirt_version", lambda _gateway: TRIXIE.libvirt)
-    monkeypatch.setattr(lock, "exclusive", nullcontext)  # a task that runs on this host has nothing to do with it
+    monkeypatch.setattr(
+        lock, "exclusive", lambda _name: nullcontext()
+    )  # a task that runs on this host has nothing to do with it
     real_define, real_read = libvirt.virConnect.defineXMLFlags, libvirt.virDomain.XMLDesc
     real_undefine = libvirt.virDomain.undefineFlags
     monkeypatch.setattr(

@@ -467,6 +467,7 @@ def test_a_file_of_this_machine_is_not_taken_for_a_remote_hosts(
 # Disks.
 
 QCOW2 = DiskImage(100, "qcow2")
+SHADOW = DiskImage(1, "qcow2", backing="/etc/shadow")
 
 
 @pytest.mark.parametrize(
@@ -494,14 +495,19 @@ def test_disk_images(where: dict[str, str], disk: dict[str, Any], image: DiskIma
 @pytest.mark.parametrize(
     ("disk", "image", "problem"),
     [
-        ({}, DiskImage(1, "qcow2", backing="/etc/shadow"), "was detected as qcow2 with backing file /etc/shadow"),
+        ({}, DiskImage(1, ""), "has a qcow2 header, but nothing says that this is its format"),
+        ({"backing": "/srv/base"}, DiskImage(1, "", backing="/srv/base"), "nothing says that this is its format"),
+        ({"format": "qcow2"}, SHADOW, "has the backing file /etc/shadow, which the task does not name"),
+        ({"format": "qcow2", "backing": "/srv/base"}, SHADOW, "has the backing file /etc/shadow"),
+        ({"format": "qcow2"}, DiskImage(1, "qcow2", data_file=True), "keeps its data in another file"),
         (
-            {"backing": "/srv/base"},
-            DiskImage(1, "qcow2", backing="/etc/shadow"),
-            "was detected as qcow2 with backing file /etc/shadow",
+            {"format": "qcow2", "backing": "/b"},
+            DiskImage(1, "qcow2", "/b", data_file=True),
+            "keeps its data in another",
         ),
-        ({"format": "raw"}, DiskImage(1, "qcow2", backing="/etc/shadow"), None),
+        ({"format": "raw"}, DiskImage(1, "raw"), None),
         ({"backing": "/srv/base"}, DiskImage(1, "qcow2", backing="/srv/base"), None),
+        ({"backing": "/srv/../srv/base"}, DiskImage(1, "qcow2", backing="/srv/base"), None),
     ],
 )
 def test_a_format_that_leads_to_a_file_of_the_host_is_not_trusted(

@@ -86,7 +86,7 @@ EXAMPLES: dict[str, dict[str, list[Any]]] = {
     },
 }
 # These have no place in the domain's XML: they are used when a disk or a plan is made.
-PLACELESS = {"size", "backing", "next_free"}
+PLACELESS = {"size", "backing", "backing_format", "next_free"}
 # What libvirt has no word for is not in XML at all; virt_type auto is decided before.
 UNWRITTEN = {("virt_type", "auto")}
 FIELDS = {"DOMAIN": DOMAIN, "SHARE": SHARE, "DISK": DISK, "INTERFACE": INTERFACE, "FORWARD": FORWARD}

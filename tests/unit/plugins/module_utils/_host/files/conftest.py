@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host import lock
+
 CLONE_NEWNS = 0x20000
 
 
@@ -29,3 +31,10 @@ def daemon(tmp_path: Path) -> Path:
     file.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     file.chmod(0o755)
     return file
+
+
+@pytest.fixture(autouse=True)
+def _locks(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests have nothing to do with tasks that run on this host."""
+    directory = tmp_path_factory.mktemp("locks")
+    monkeypatch.setattr(lock, "_directory", lambda: directory)

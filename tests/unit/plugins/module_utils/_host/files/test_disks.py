@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model import DiskImage
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import HostError, InvalidInput
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import disks
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import disks, qcow2
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 with_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
@@ -33,13 +38,10 @@ class TestImages:
     def test_over_another_image(self, tmp_path: Path) -> None:
         base, top = str(tmp_path / "base.img"), str(tmp_path / "top.qcow2")
         disks.create_image(base, "raw", 8, None)
-        disks.create_image(top, "qcow2", None, base)
+        disks.create_image(top, "qcow2", None, base, "raw")
         assert disks.read_image(top) == DiskImage(8, "qcow2", backing=base)
-
-    def test_over_nothing(self, tmp_path: Path) -> None:
-        with pytest.raises(InvalidInput, match=r"backing image .*/base.img of disk .* does not exist"):
-            disks.create_image(str(tmp_path / "top.qcow2"), "qcow2", None, str(tmp_path / "base.img"))
-        assert list(tmp_path.iterdir()) == []
+        assert disks.backing_chain(top, "qcow2") == [base]
+        assert disks.backing_chain(top, "raw") == []
 
     def test_a_failure_leaves_nothing(self, tmp_path: Path) -> None:
         with pytest.raises(HostError, match=r"qemu-img create .* failed"):
@@ -60,6 +62,140 @@ class TestImages:
         for path in (file, file, folder):
             disks.remove_image(str(path))
         assert list(tmp_path.iterdir()) == [folder]
+
+
+HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQII")
+
+
+def header(backing: bytes = b"", features: int = 0, version: int = 3, extensions: bytes = b"") -> bytes:
+    """A qcow2 header of 1 MiB, as a guest could write it into its raw disk."""
+    fields = (
+        b"QFI\xfb",
+        version,
+        4096 if backing else 0,
+        len(backing),
+        16,
+        2**20,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        features,
+        0,
+        0,
+        4,
+    )
+    return (HEADER.pack(*fields, 104) + extensions).ljust(4096, b"\0") + backing
+
+
+def image(tmp_path: Path, content: bytes, size: int = 4 * 2**20) -> str:
+    file = tmp_path / "image"
+    file.write_bytes(content)
+    os.truncate(file, size)
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "known", "expected"),
+    [
+        (b"", None, DiskImage(4, "raw")),
+        (header(), None, DiskImage(1, "")),
+        (header(), "raw", DiskImage(4, "raw")),
+        (header(), "qcow2", DiskImage(1, "qcow2")),
+        (header(features=4), "qcow2", DiskImage(1, "qcow2", data_file=True)),
+        (header(features=4), "raw", DiskImage(4, "raw")),
+        (header(b"/etc/shadow"), "qcow2", DiskImage(1, "qcow2", backing="/etc/shadow")),
+        (header(version=2, features=4), "qcow2", DiskImage(1, "qcow2")),
+        (b'# Disk DescriptorFile\nversion=1\nRW 8 FLAT "/etc/shadow" 0\n', None, DiskImage(4, "raw")),
+        (b"KDMV", None, DiskImage(4, "raw")),
+        (b"conectix", None, DiskImage(4, "raw")),
+        (b"<<< Oracle VM VirtualBox Disk Image >>>", None, DiskImage(4, "raw")),
+    ],
+)
+def test_a_header_is_not_believed(tmp_path: Path, content: bytes, known: str | None, expected: DiskImage) -> None:
+    assert disks.read_image(image(tmp_path, content), known) == expected
+
+
+def test_a_relative_backing_file_is_next_to_the_image(tmp_path: Path) -> None:
+    found = disks.read_image(image(tmp_path, header(b"base.img")), "qcow2")
+    assert found is not None
+    assert found.backing == f"{tmp_path}/base.img"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "is not a qcow2 image"),
+        (b"QFI\xfb", "unknown version 0"),
+        (header(version=9), "unknown version 9"),
+        (header(b"x" * 2000), "is damaged"),
+    ],
+)
+def test_an_image_that_is_not_qcow2(tmp_path: Path, content: bytes, problem: str) -> None:
+    with pytest.raises(InvalidInput, match=problem):
+        disks.read_image(image(tmp_path, content), "qcow2")
+
+
+@given(st.binary(max_size=256), st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1))
+def test_any_header_is_parsed_or_refused(content: bytes, number: int, features: int) -> None:
+    for data in (content, b"QFI\xfb" + content, header(extensions=content), header(b"x", features, extensions=content)):
+        with contextlib.suppress(InvalidInput):
+            found = qcow2.parse(lambda offset, count, data=data: data[offset : offset + count])  # type: ignore[misc]
+            assert found.backing_format in ("", "raw", "qcow2")
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        ("fifo", "neither a file"),
+        ("null", "neither"),
+        ("socket", "disk .*"),
+        ("link", "link to"),
+    ],
+)
+def test_what_is_no_disk_is_refused_at_once(tmp_path: Path, kind: str, problem: str) -> None:
+    path = tmp_path / "disk"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "socket":
+        socket.socket(socket.AF_UNIX).bind(str(path))
+    else:
+        path.symlink_to("/dev/null" if kind == "null" else tmp_path / "not-mounted")
+    for known in (None, "raw", "qcow2"):
+        with pytest.raises(InvalidInput, match=problem):
+            disks.read_image(str(path), known)
+    assert path.is_symlink() or path.exists()
+
+
+@as_root
+def test_the_collection_knows_the_format_of_what_it_created(tmp_path: Path) -> None:
+    path = str(tmp_path / "disk")
+    disks.create_image(path, "raw", 4)
+    with Path(path).open("r+b") as guest:
+        guest.write(header(b"/etc/shadow"))
+    assert disks.read_image(path) == DiskImage(4, "raw")
+
+
+def test_a_new_image_never_replaces_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "disk"
+    path.write_text("mine")
+    with pytest.raises(HostError, match="was created by another tool"):
+        disks.create_image(str(path), "raw", 1)
+    assert path.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    left, used = tmp_path / ".keystone-new-disk-left", tmp_path / ".keystone-new-disk-used"
+    for directory in (left, used):
+        directory.mkdir()
+        (directory / "image").touch()
+    with disks._held(used):
+        disks.create_image(str(tmp_path / "disk"), "raw", 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [used.name, "disk"]
 
 
 def test_a_directory_is_no_disk(tmp_path: Path) -> None:
@@ -94,4 +230,4 @@ def test_a_block_device_in_use_is_no_disk(loop_device: str, tmp_path: Path) -> N
 def test_a_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(HostError, match="qemu-img is not installed"):
-        disks.create_image(str(tmp_path / "disk"), "raw", 1, None)
+        disks.create_image(str(tmp_path / "disk"), "qcow2", 1, None)
