@@ -25,6 +25,14 @@ read_only:
       a read-only bind mount of C(source), which has a line in C(/etc/fstab) and is removed together with the share.
     - Defaults to V(true) for C(/nix/store), for paths below it and for directories that contain it; otherwise V(false).
   type: bool
+nosuid:
+  description:
+    - Whether the host mounts a writable C(source) at itself with C(nosuid) and C(nodev). Root of the guest can make
+      setuid programs and device nodes in the share; with this mount they are plain files for the users of the host.
+    - The mount has a line in C(/etc/fstab). It is removed together with the last share of the source.
+    - A new writable share gets V(true) if the module runs on the host as root and C(source) is not on a file system
+      that has these mount options already. Other file systems must not be mounted below C(source).
+  type: bool
 queue_size:
   description:
     - Size of the request queue, a power of two up to 1024. A new share gets V(1024).
@@ -124,6 +132,14 @@ force_stop:
     - Whether to power off a guest that has not shut down within O(shutdown_timeout).
   type: bool
   default: false
+allow_unsafe_paths:
+  description:
+    - Whether the task may bring paths into a domain that guests or the host make unsafe.
+    - Without it, the module refuses a path inside a directory that a share of any domain exposes writable, because the
+      guest could replace what is there; a source that is a system directory, such as C(/), C(/etc), C(/root) or
+      C(/home); and a writable source in which programs of the host are, such as C(/usr) and C(/nix/store).
+  type: bool
+  default: false
 """
 
 _DOMAIN = f"""
@@ -201,7 +217,8 @@ serial_log:
   type: path
 graphics:
   description:
-    - Graphics console, which listens on 127.0.0.1. A new domain has none.
+    - Graphics console. It listens on a Unix socket that only root and QEMU can reach; C(virt-viewer) connects through
+      libvirt. A new domain has none.
   type: str
   choices: [none, vnc, spice]
 guest_agent:
@@ -247,6 +264,11 @@ disks:
         - A V(qcow2) image must not have an external data file, and no other backing file than C(backing).
       type: str
       choices: [qcow2, raw]
+    read_only:
+      description:
+        - Whether the guest can only read the disk. The host enforces this. An image that all users of the host may read
+          keeps its owner, so QEMU cannot write to it either.
+      type: bool
     backing:
       description: Backing image of a new image. It is never written to.
       type: path
@@ -302,6 +324,13 @@ interfaces:
           description: Whether to use, and keep, the next free port if O(interfaces[].forwards[].host_port) is taken.
           type: bool
           default: false
+    restrict:
+      description:
+        - Whether user networking is isolated, so that the guest reaches neither the host nor other machines. Forwarded
+          ports still work.
+        - Without it, a guest with user networking reaches every service that listens on the host, those that listen on
+          the loopback interface included.
+      type: bool
 hotplug_ports:
   description:
     - Number of pcie-root-ports to reserve for shares that are added while the domain runs. A new domain gets V(4).

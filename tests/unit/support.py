@@ -23,10 +23,22 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._features import
 
 FIXTURES = Path(__file__).parent / "fixtures"
 
-# The host generations, as the planner sees them.
-BOOKWORM = Host(libvirt=9000000, virtiofsd=Virtiofsd("/usr/lib/qemu/virtiofsd", (7, 2, 22), legacy=True))
-TRIXIE = Host(libvirt=11003000, virtiofsd=Virtiofsd("/usr/libexec/virtiofsd", (1, 13, 2)))
-SID = Host(libvirt=12008000, virtiofsd=Virtiofsd("/usr/libexec/virtiofsd", (1, 14, 0)))
+
+class Anywhere(frozenset[str]):
+    """Holds every path."""
+
+    def __contains__(self, _path: object) -> bool:
+        return True
+
+
+# The host generations, as the planner sees them. All file systems ignore setuid bits, but where a test says otherwise.
+BOOKWORM = Host(
+    libvirt=9000000,
+    virtiofsd=Virtiofsd("/usr/lib/qemu/virtiofsd", (7, 2, 22), legacy=True),
+    ignores_setuid=Anywhere(),
+)
+TRIXIE = Host(libvirt=11003000, virtiofsd=Virtiofsd("/usr/libexec/virtiofsd", (1, 13, 2)), ignores_setuid=Anywhere())
+SID = Host(libvirt=12008000, virtiofsd=Virtiofsd("/usr/libexec/virtiofsd", (1, 14, 0)), ignores_setuid=Anywhere())
 GENERATIONS = {"libvirt-9.0": BOOKWORM, "libvirt-11.3": TRIXIE, "libvirt-12": SID}  # by folder of fixtures
 
 

@@ -77,6 +77,7 @@ class Controller:
                 if options["state"] == "present":
                     self._preflight.check_shares([options], name)
                 plan = planner.plan_share(options, observed, self._preflight.host(name, options, observed))
+                self._preflight.check_conflicts(plan)
                 self._execute(name, plan.claims())
             self._execute(name, plan.actions[len(plan.claims()) :])
         return self._result(plan)

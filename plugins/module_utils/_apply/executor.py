@@ -17,6 +17,7 @@ from .._domain.model import (
     Destroy,
     DetachShare,
     GrowDisk,
+    MountNosuid,
     NoteRestart,
     RemoveDisk,
     RemoveState,
@@ -28,10 +29,11 @@ from .._domain.model import (
     Start,
     Unbind,
     Undefine,
+    UnmountNosuid,
     WriteWrapper,
 )
 from .._errors import HostError
-from .._host.files import bind_mounts, disks, state, wrappers
+from .._host.files import bind_mounts, disks, nosuid, state, wrappers
 from .._host.gateway import Gateway
 
 
@@ -59,6 +61,8 @@ class Executor:
         steps: dict[type, Callable[[Any], None]] = {
             BindReadOnly: lambda a: bind_mounts.bind_read_only(a.source, a.target),
             Unbind: lambda a: bind_mounts.unbind(a.target),
+            MountNosuid: lambda a: nosuid.mount_nosuid(self._state, name, a.source),
+            UnmountNosuid: lambda a: nosuid.unmount_nosuid(self._state, name, a.source),
             WriteWrapper: lambda a: wrappers.write_wrapper(a.path, a.virtiofsd, a.flags),
             RemoveWrapper: lambda a: wrappers.remove_wrapper(a.path),
             RemoveState: lambda _a: state.remove_state(self._state, name),

@@ -6,15 +6,20 @@ One Preflight serves one task: what it has read of the host and of other domains
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Mapping
 
+from .._domain import placement
 from .._domain.model import Define, DiskImage, Host, Observed, Options, Plan, RemoveDisk, disk_key
 from .._domain.xml.document import DomainXml
 from .._errors import InvalidInput, Unsupported, VirtiofsError
 from .._features import Virtiofsd
 from .._host import kvm, ports, probe
-from .._host.files import bind_mounts, disks, sources, state, wrappers
+from .._host.files import bind_mounts, disks, nosuid, sources, state, wrappers
 from .._host.gateway import Gateway
+
+# Options of a domain, a share or a disk that name a file or directory of the host.
+_PATH_OPTIONS = ("source", "path", "backing", "iso", "kernel", "initrd", "serial_log")
 
 
 class Preflight:
@@ -44,6 +49,8 @@ class Preflight:
             state=self._state,
             has_state=self._local and state.has_state(self._state, name),
             binds=bind_mounts.list_binds(self._state, name) if self._local else {},
+            nosuid=nosuid.list_nosuid(self._state, name) if self._local else {},
+            ignores_setuid=self._ignores_setuid(options),
             wrappers=wrappers.list_wrappers(self._state, name, virtiofsd.path) if self._local and virtiofsd else {},
             real_paths=self._real_paths(options, observed),
             images=self._images(options, observed),
@@ -63,10 +70,18 @@ class Preflight:
     def _real_paths(self, options: Options, observed: Observed | None) -> dict[str, str]:
         if not self._local:
             return {}
-        there = observed.persistent.shares().values() if observed and observed.persistent else ()
-        shares = [*(options.get("shares") or ()), *there, options]
-        named = {share["source"] for share in shares if share.get("source")}
-        return {source: sources.real_path(source) for source in named}
+        domain = observed and (observed.persistent or observed.live)
+        named = {use.path for use in placement.uses("", domain, str)} if domain else set()
+        for item in (options, *(options.get("shares") or ()), *(options.get("disks") or ())):
+            named |= {item[option] for option in _PATH_OPTIONS if item.get(option)}
+        return {path: sources.real_path(path) for path in named}
+
+    def _ignores_setuid(self, options: Options) -> frozenset[str]:
+        """The task's sources on file systems that the host's administrator has mounted with nosuid and nodev."""
+        if not self._local:
+            return frozenset()
+        named = [share["source"] for share in (options, *(options.get("shares") or ())) if share.get("source")]
+        return frozenset(path for path in map(sources.real_path, named) if nosuid.is_nosuid_by_itself(path))
 
     def _virt_type(self, options: Options, observed: Observed | None) -> str:
         """What virt_type auto means for a new domain: KVM where a QEMU really runs with it."""
@@ -175,7 +190,7 @@ class Preflight:
         """Refuse to take, or to remove, what belongs to another domain; remember what this plan takes."""
         defined = next((action.document for action in plan.actions if isinstance(action, Define)), None)
         removed = {action.key for action in plan.actions if isinstance(action, RemoveDisk)}
-        if defined is None and not removed:
+        if defined is None and not removed and not plan.new_paths:
             return
         macs = set(defined.macs()) if defined else set()
         files = {self._file(key): key for key in removed.union(_disk_formats(defined) if defined else ())}
@@ -183,6 +198,8 @@ class Preflight:
             theirs = {self._file(key): image_format for key, image_format in _disk_formats(other).items()}
             problems = [f"MAC address {mac} belongs to domain {name}" for mac in macs & set(other.macs())]
             problems += [f"disk {files[file]} belongs to domain {name}" for file in files.keys() & theirs.keys()]
+            if plan.new_paths:
+                placement.check_placement(plan.new_paths, placement.uses(name, other, self._real_path))
             if removed:
                 bases = files.keys() & self._backing_images(theirs)
                 problems += [f"disk {files[file]} is the base of a disk of domain {name}" for file in bases]
@@ -205,6 +222,9 @@ class Preflight:
             found = {other: seen.persistent or seen.live for other, seen in self._gateway.observe_all().items()}
             self._others = {other: document for other, document in found.items() if document is not None}
         return [(other, document) for other, document in self._others.items() if other != name]
+
+    def _real_path(self, path: str) -> str:
+        return sources.real_path(path) if self._local else posixpath.normpath(path)
 
     def _file(self, key: str) -> str:
         """The file behind a disk's key; many paths lead to one file, and so may a pool and a volume."""

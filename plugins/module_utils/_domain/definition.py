@@ -107,7 +107,7 @@ def differences(wanted: Options, current: Options | None) -> list[str]:
     """The share options that are given and differ; a missing share differs in its tag."""
     if current is None:
         return ["tag"]
-    options = {option.option for option in SHARE}
+    options = {option.option for option in SHARE if option.place}
     return [option for option, value in given_options(wanted).items() if option in options and value != current[option]]
 
 
@@ -118,10 +118,14 @@ def _set_disks(document: DomainXml, wanted: Options, host: Host) -> None:
         if there is None:
             image = host.images.get(disk_key(disk))
             image_format = _adopted_format(disk, image, host, wanted["name"]) if image else disk.get("format")
-            document.add_disk({**disk, "format": image_format}, bool(image and image.is_block_device))
+            document.add_disk(
+                {**disk, "format": image_format},
+                is_block_device=bool(image and image.is_block_device),
+                keep_owner=bool(disk.get("read_only") and image and image.is_public),
+            )
             continue
-        for option in ("format", "bus"):
-            if disk.get(option) and there[option] and disk[option] != there[option]:
+        for option in ("format", "bus", "read_only"):
+            if disk.get(option) is not None and there[option] is not None and disk[option] != there[option]:
                 raise InvalidInput(
                     f"disk {disk_key(disk)}: {option} is {there[option]}, it cannot become {disk[option]}",
                     fix="Use a new disk, or omit the option.",
@@ -160,29 +164,42 @@ def _adopted_format(disk: Options, image: DiskImage, host: Host, domain: str) ->
 def _set_interfaces(document: DomainXml, wanted: Options) -> None:
     """Listed interfaces take the place of those that are there; what is there beyond them stays."""
     there = document.interfaces()
-    left = {forwards: [i for i in there if bool(i["forwards"]) is forwards] for forwards in (False, True)}
-    listed = sorted(wanted["interfaces"], key=_forwards)
-    # Forwards live elsewhere in the document: one of the same kind is replaced first, else one of the other kind.
-    replaced = [left[_forwards(interface)].pop(0) if left[_forwards(interface)] else None for interface in listed]
+    left = {on_line: [i for i in there if _is_on_command_line(i) is on_line] for on_line in (False, True)}
+    listed = sorted(wanted["interfaces"], key=_is_on_command_line)
+    # Two kinds live in two places: one of the same kind is replaced first, else one of the other kind.
+    replaced = [
+        left[_is_on_command_line(interface)].pop(0) if left[_is_on_command_line(interface)] else None
+        for interface in listed
+    ]
     macs = {interface["mac"].lower() for interface in (*there, *listed) if interface["mac"]}
     resolved = []
     for index, (interface, same_kind) in enumerate(zip(listed, replaced)):
-        other_kind = left[not _forwards(interface)]
+        other_kind = left[not _is_on_command_line(interface)]
         before = same_kind or (other_kind.pop(0) if other_kind else {})
         mac = (interface["mac"] or before.get("mac") or _unused_mac(wanted["name"], index, macs)).lower()
         macs.add(mac)
         source = interface["source"] or ("default" if interface["type"] == "network" else None)
         model = interface["model"] or before.get("model") or "virtio"
         resolved.append(
-            {**interface, "mac": mac, "model": model, "source": source, "forwards": interface["forwards"] or []}
+            {
+                **interface,
+                "mac": mac,
+                "model": model,
+                "source": source,
+                "forwards": interface["forwards"] or [],
+                "restrict": bool(
+                    interface["restrict"] if interface["restrict"] is not None else before.get("restrict")
+                ),
+            }
         )
-    complete = sorted([*resolved, *left[False], *left[True]], key=_forwards)
+    complete = sorted([*resolved, *left[False], *left[True]], key=_is_on_command_line)
     if complete != there:
         document.set_interfaces(complete)
 
 
-def _forwards(interface: Options) -> bool:
-    return bool(interface["forwards"])
+def _is_on_command_line(interface: Options) -> bool:
+    """libvirt has no XML for its forwards or its restriction."""
+    return bool(interface["forwards"] or interface["restrict"])
 
 
 def _unused_mac(name: str, index: int, used: set[str]) -> str:

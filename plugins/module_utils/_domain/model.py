@@ -44,6 +44,7 @@ class DiskImage:
     backing: str | None = None
     data_file: bool = False  # its data is in another file, which the header names
     is_block_device: bool = False
+    is_public: bool = False  # every user of the host may read it
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Host:
     state: str = STATE
     has_state: bool = False  # the domain has a directory below state
     binds: Mapping[str, bool] = field(default_factory=dict)  # target: mounted read-only and in fstab
+    nosuid: Mapping[str, bool] = field(default_factory=dict)  # source: mounted with nosuid for the domain, and in fstab
+    ignores_setuid: frozenset[str] = frozenset()  # sources on file systems that were mounted with nosuid and nodev
     wrappers: Mapping[str, bool] = field(default_factory=dict)  # path: starts the virtiofsd that is there now
     real_paths: Mapping[str, str] = field(default_factory=dict)  # of sources, symbolic links resolved
     images: Mapping[str, DiskImage] = field(default_factory=dict)  # by path or pool/volume
@@ -81,6 +84,18 @@ class BindReadOnly(Action):
 @dataclass(frozen=True)
 class Unbind(Action):
     target: str
+
+
+@dataclass(frozen=True)
+class MountNosuid(Action):
+    """Mount a source at itself with nosuid and nodev."""
+
+    source: str
+
+
+@dataclass(frozen=True)
+class UnmountNosuid(Action):
+    source: str
 
 
 @dataclass(frozen=True)
@@ -197,6 +212,7 @@ class Plan:
     after: dict[str, Any] = field(default_factory=dict)
     restart_reasons: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    new_paths: list[Any] = field(default_factory=list)  # placement.Use: files of the host that the plan brings in
 
     @property
     def changed(self) -> bool:

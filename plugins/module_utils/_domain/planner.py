@@ -14,9 +14,9 @@ from .._errors import InvalidInput, Unsupported
 from .._features import unavailable
 from .definition import differences, set_shares, wanted_definition
 from .diff import domain_view, domain_view_after, share_view, state_of
+from .host_files import plan_host_files
 from .model import (
     Action,
-    BindReadOnly,
     ChangeMedium,
     CreateDisk,
     Define,
@@ -29,7 +29,6 @@ from .model import (
     Plan,
     RemoveDisk,
     RemoveState,
-    RemoveWrapper,
     ReservePorts,
     Resume,
     SetAutostart,
@@ -37,9 +36,10 @@ from .model import (
     Start,
     Unbind,
     Undefine,
-    WriteWrapper,
+    UnmountNosuid,
     disk_key,
 )
+from .placement import check_placement, new_uses, uses
 from .running_domain import (
     changed_shares,
     finish_restart,
@@ -49,8 +49,7 @@ from .running_domain import (
     stale_options,
 )
 from .schema import PARTS, SHARE, normalised
-from .state_paths import bound_source, wrapper_flags
-from .validation import check_features, check_nesting, check_new_disk
+from .validation import check_features, check_new_disk
 from .xml.document import DomainXml
 
 
@@ -64,7 +63,7 @@ def plan_domain(wanted: Options, observed: Observed, host: Host) -> Plan:
     shares = [normalised(share, host.real_path) for share in wanted.get("shares") or ()]
     check_features(shares, host, wanted["name"])
     document = wanted_definition(wanted, shares, observed, host)
-    check_nesting(document.shares(), host, wanted["name"])
+    _plan_paths(wanted["name"], wanted, observed.persistent, document, host, plan)
     disks = _plan_disks(wanted, observed, host, plan)
     _note_created(disks, document)
     # Defined first: should the run be killed in between, the definition still knows whose disk it is.
@@ -79,7 +78,7 @@ def plan_domain(wanted: Options, observed: Observed, host: Host) -> Plan:
     finish_restart(wanted["state"], observed, plan)
     if wanted.get("autostart") is not None and wanted["autostart"] != observed.autostart:
         plan.actions.append(SetAutostart(wanted["autostart"]))
-    _plan_host_files(document, observed, restart, host, plan)
+    plan_host_files(shares, document, observed, restart, host, plan)
     plan.before = domain_view(wanted, observed.persistent, observed)
     is_redefined = any(isinstance(action, Define) for action in plan.actions)
     view = domain_view(wanted, document, observed) if is_redefined else plan.before
@@ -92,8 +91,10 @@ def _plan_absent(wanted: Options, observed: Observed, host: Host, plan: Plan) ->
     if observed.is_active:
         plan.actions.append(Destroy())
     gone = [key for key in wanted.get("remove_storage") or () if key in host.images]
-    plan.actions += [RemoveDisk(key) for key in gone]
+    # Mounts first: what is removed afterwards must not be reached through them.
     plan.actions += [Unbind(target) for target in sorted(host.binds)]
+    plan.actions += [UnmountNosuid(source) for source in sorted(host.nosuid)]
+    plan.actions += [RemoveDisk(key) for key in gone]
     if host.has_state:
         plan.actions.append(RemoveState())
     # Last: should the run be killed before, the definition still tells which disks were created for the domain.
@@ -109,6 +110,14 @@ def _wanted_ports(wanted: Options, document: DomainXml) -> int | None:
     if wanted.get("hotplug_ports") is not None or decided:
         return wanted.get("hotplug_ports")
     return int(next(option.initial for option in PARTS if option.option == "hotplug_ports"))
+
+
+def _plan_paths(
+    name: str, wanted: Options, before: DomainXml | None, document: DomainXml, host: Host, plan: Plan
+) -> None:
+    """Check the new paths against the domain itself; the caller checks them against other domains."""
+    plan.new_paths = new_uses(name, wanted, before, document, host)
+    check_placement(plan.new_paths, uses(name, document, host.real_path))
 
 
 def _plan_define(document: DomainXml, observed: Observed, plan: Plan) -> None:
@@ -192,29 +201,6 @@ def _plan_run_state(wanted: Options, observed: Observed, restarted: bool, plan: 
         plan.actions.append(Shutdown(wanted["shutdown_timeout"], wanted["force_stop"]))
 
 
-def _plan_host_files(document: DomainXml, observed: Observed, restarted: bool, host: Host, plan: Plan) -> None:
-    """Bind mounts and wrappers: made before anything that uses them, removed after the last use."""
-    if not host.local:
-        return
-    paths = set(document.share_paths().values())
-    if observed.live is not None and not restarted:
-        # A share stays in use until the guest has let go of it; what this plan detaches is free afterwards.
-        gone = {action.tag for action in plan.actions if isinstance(action, DetachShare)}
-        paths |= {path for tag, path in observed.live.share_paths().items() if tag not in gone}
-    prepare: list[Action] = []
-    for source, daemon in sorted(paths):
-        original = bound_source(source)
-        if original and not host.binds.get(source):
-            prepare.append(BindReadOnly(original, source))
-        flags = wrapper_flags(daemon)
-        if flags and not host.wrappers.get(daemon) and host.virtiofsd:
-            prepare.append(WriteWrapper(daemon, host.virtiofsd.path, flags))
-    sources, daemons = {source for source, _daemon in paths}, {daemon for _source, daemon in paths}
-    clean_up: list[Action] = [Unbind(target) for target in sorted(set(host.binds) - sources)]
-    clean_up += [RemoveWrapper(path) for path in sorted(set(host.wrappers) - daemons)]
-    plan.actions = prepare + plan.actions + clean_up
-
-
 # One share.
 
 
@@ -237,7 +223,8 @@ def plan_share(wanted: Options, observed: Observed, host: Host) -> Plan:
         wanted, document, observed, host, plan
     )
     finish_restart(wanted["state"], observed, plan)
-    _plan_host_files(document, observed, restart, host, plan)
+    listed = [wanted] if wanted["state"] == "present" else []
+    plan_host_files(listed, document, observed, restart, host, plan)
     plan.before = share_view(source_of_truth, tag)
     plan.after = share_view(document, tag)
     return plan
@@ -247,7 +234,7 @@ def _plan_share_present(wanted: Options, document: DomainXml, observed: Observed
     share = normalised({option.option: wanted.get(option.option) for option in SHARE}, host.real_path)
     check_features([share], host, wanted["domain"])
     set_shares(document, [share], host)
-    check_nesting(document.shares(), host, wanted["domain"])
+    _plan_paths(wanted["domain"], wanted, observed.persistent or observed.live, document, host, plan)
     if observed.persistent is not None:
         _plan_define(document, observed, plan)
     if observed.live is None:

@@ -111,6 +111,7 @@ SHARE: tuple[Field, ...] = (
     Field("source", "source/@dir", codecs.SOURCE, "path", check=check_source),
     Field("socket", "source/@socket", type="path", check=check_absolute, feature="socket"),
     Field("read_only", "readonly", codecs.READ_ONLY, "bool"),
+    Field("nosuid", type="bool"),
     # 1024 is what libvirt's own documentation uses; virtiofs needs one request slot per page batch in flight.
     Field("queue_size", "driver/@queue", codecs.INT, "int", initial=1024, check=check_queue_size),
     Field(
@@ -168,6 +169,7 @@ DISK: tuple[Field, ...] = (
     # The same bound as memory: a size is in MiB, larger than a PiB is a unit mistake.
     Field("size", type="int", check=between(1, 2**30, "MiB")),
     Field("format", "driver/@type", choices=("qcow2", "raw"), initial="qcow2"),
+    Field("read_only", "readonly", codecs.ELEMENT, "bool"),
     Field("backing", type="path", check=check_absolute),
     Field("backing_format", choices=("qcow2", "raw")),
     Field("bus", "target/@bus", choices=("virtio", "sata"), initial="virtio"),
@@ -186,6 +188,7 @@ INTERFACE: tuple[Field, ...] = (
     Field("mac", "mac/@address", check=check_mac),
     Field("model", "model/@type", choices=("virtio", "e1000e")),
     Field("forwards", type="list", elements="dict", fields=FORWARD),
+    Field("restrict", type="bool"),
 )
 
 DOMAIN: tuple[Field, ...] = (
@@ -214,6 +217,9 @@ PARTS: tuple[Field, ...] = (
     Field("hotplug_ports", type="int", initial=4, check=between(0, 32)),
 )
 
+# Of every task that names files of the host.
+SAFETY: tuple[Field, ...] = (Field("allow_unsafe_paths", type="bool", default=False),)
+
 STOPPING: tuple[Field, ...] = (
     Field("shutdown_timeout", type="int", default=60, check=between(0, 86400, "seconds")),
     Field("force_stop", type="bool", default=False),
@@ -224,6 +230,7 @@ BEHAVIOUR: tuple[Field, ...] = (
     Field("autostart", type="bool"),
     Field("restart", choices=RESTART_POLICIES, default="never"),
     *STOPPING,
+    *SAFETY,
     Field("wait_for", choices=WAITS),
     Field("wait_timeout", type="int", default=300, check=between(1, 86400, "seconds")),
     Field("remove_storage", type="list", elements="str"),
@@ -242,6 +249,7 @@ OF_SHARE = (
     Field("state", choices=SHARE_STATES, default="present"),
     Field("restart", choices=RESTART_POLICIES, default="never"),
     *STOPPING,
+    *SAFETY,
     Field("detach_timeout", type="int", default=30, check=between(1, 3600, "seconds")),
 )
 

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
+DOMAINS = "domains"
 STATE = "/var/lib/keystone-virtiofs"
 """What the collection keeps on a host; the roles keep the rest of this tree.
 
-``domains/<domain>/``: ``ro`` (read-only bind mounts), ``bin`` (wrappers of virtiofsd), ``boot`` (kernel and initrd of a
-directly booted system), ``view`` (the part of the store that the guest is shown). ``guests/``: ``ssh`` (the key that
-opens each guest), ``known_hosts``. ``database/``: a copy of the Nix database for guests. ``benchmark/``: data of a run.
+``domains/<domain>/``: ``ro`` (read-only bind mounts), ``nosuid`` (markers of sources that are mounted with nosuid),
+``bin`` (wrappers of virtiofsd), ``boot`` (kernel and initrd of a directly booted system), ``view`` (the part of the
+store that the guest is shown). ``guests/``: ``ssh`` (the key that opens each guest), ``known_hosts``. ``database/``: a
+copy of the Nix database for guests. ``benchmark/``: data of a run.
 """
 
 _BIND = re.compile(r".*/keystone-virtiofs/domains/[^/]+/ro/(?P<source>[^/]+)$")
@@ -37,7 +39,7 @@ class ShareBackend(NamedTuple):
 
 def domain_directory(state: str, domain: str) -> str:
     """What is kept for one domain."""
-    return f"{state}/domains/{domain}"
+    return f"{state}/{DOMAINS}/{domain}"
 
 
 def bind_path(backend: ShareBackend, source: str) -> str:

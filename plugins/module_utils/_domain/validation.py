@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from .._errors import InvalidInput, Unsupported
 from .._features import unavailable
 from .model import Host, Options, disk_key
-from .schema import OF_DOMAIN, OF_SHARE, SHARE, is_below, problems
+from .schema import OF_DOMAIN, OF_SHARE, SHARE, problems
 
 # Checks of the wanted state alone.
 
@@ -132,23 +132,6 @@ def _check_read_only(share: Options, host: Host, domain: str) -> None:
 
 def can_enforce_read_only(host: Host) -> bool:
     return unavailable("read_only", host.libvirt, host.virtiofsd) is None
-
-
-def check_nesting(shares: Mapping[str, Options], host: Host, domain: str) -> None:
-    """Raise InvalidInput when a share lies in a writable share: the guest could write to it through that one."""
-    for tag, share in shares.items():
-        for other_tag, other in shares.items():
-            source, writable = share.get("source"), other.get("source")
-            if tag == other_tag or not source or not writable or other.get("read_only"):
-                continue
-            if is_below(host.real_path(source), host.real_path(writable)):
-                raise InvalidInput(
-                    f"source {source} is inside {writable}, which share {other_tag} exposes writable,"
-                    " so the guest could write to it",
-                    fix=f"Make {other_tag} read_only, or share another directory.",
-                    domain=domain,
-                    share=tag,
-                )
 
 
 def check_new_disk(disk: Options, host: Host, domain: str) -> None:

@@ -40,6 +40,14 @@ def _read_on_off(parent: Element, place: str) -> bool | None:
     return None if text is None else text == "on"
 
 
+def _write_element(parent: Element, place: str, value: bool) -> None:
+    drop(parent, place)
+    if value:
+        ensure(parent, place)
+
+
+# An element that is there or not.
+ELEMENT = Codec(lambda parent, place: parent.find(place) is not None, _write_element)
 ON_OFF = Codec(_read_on_off, lambda parent, place, value: put(parent, place, "on" if value else "off"))
 
 # Options of a domain.
@@ -194,8 +202,9 @@ def _write_graphics(root: Element, place: str, value: str) -> None:
     drop(root, "devices/video")
     if value != "none":
         devices = ensure(root, "devices")
-        graphics = etree.SubElement(devices, "graphics", type=value, autoport="yes", listen="127.0.0.1")
-        etree.SubElement(graphics, "listen", type="address", address="127.0.0.1")
+        # A socket that libvirt places where only root and QEMU can enter: a port would be open to every user of the
+        # host, and to every guest with user networking.
+        etree.SubElement(etree.SubElement(devices, "graphics", type=value), "listen", type="socket")
         etree.SubElement(etree.SubElement(devices, "video"), "model", type="virtio")
 
 

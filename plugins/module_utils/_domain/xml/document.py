@@ -269,7 +269,8 @@ class DomainXml:
             {**read_fields(DISK, element), "target": get(element, "target/@dev")} for element in self._disk_elements()
         ]
 
-    def add_disk(self, values: Mapping[str, Any], is_block_device: bool = False) -> None:
+    def add_disk(self, values: Mapping[str, Any], *, is_block_device: bool = False, keep_owner: bool = False) -> None:
+        """``keep_owner``: libvirt does not give the image to QEMU's user, which need not own it to read it."""
         kind = "volume" if values.get("pool") else "block" if is_block_device else "file"
         disk = etree.SubElement(ensure(self.root, "devices"), "disk", type=kind, device="disk")
         etree.SubElement(disk, "driver", name="qemu")
@@ -279,6 +280,8 @@ class DomainXml:
             value = values.get(field.option) if values.get(field.option) is not None else field.initial
             if field.place and value is not None:
                 field.write(disk, value)
+        if keep_owner:
+            etree.SubElement(ensure(disk, "source"), "seclabel", model="dac", relabel="no")
 
     def set_medium(self, path: str) -> None:
         """The medium of the CD-ROM drive; an empty path ejects it."""

@@ -28,14 +28,14 @@ def mac_for(name: str, index: int) -> str:
 
 
 def read_interfaces(root: Element) -> list[dict[str, Any]]:
-    """The interfaces in the order of the guest's; user networking with forwards comes last."""
+    """The interfaces in the order of the guest's; user networking with forwards or a restriction comes last."""
     plain = [_read_interface(element) for element in root.iterfind("devices/interface")]
     return plain + _forwarded_interfaces(root)
 
 
 def write_interfaces(root: Element, wanted: list[dict[str, Any]]) -> None:
     """Make these the interfaces, in the order of ``read_interfaces``; what stays as it is is not written."""
-    plain = [interface for interface in wanted if not interface["forwards"]]
+    plain = [interface for interface in wanted if not (interface["forwards"] or interface["restrict"])]
     elements = list(root.iterfind("devices/interface"))
     for element in elements[len(plain) :]:
         element.getparent().remove(element)
@@ -44,7 +44,7 @@ def write_interfaces(root: Element, wanted: list[dict[str, Any]]) -> None:
             elements.append(etree.SubElement(ensure(root, "devices"), "interface"))
         if _read_interface(elements[position]) != values:
             _write_interface(elements[position], values)
-    _set_forwarded(root, [interface for interface in wanted if interface["forwards"]])
+    _set_forwarded(root, [interface for interface in wanted if interface["forwards"] or interface["restrict"]])
 
 
 def _arguments(root: Element) -> list[str]:
@@ -71,6 +71,7 @@ def _forwarded_interfaces(root: Element) -> list[dict[str, Any]]:
                     "mac": mac,
                     "model": model,
                     "forwards": _read_forwards(match[2]),
+                    "restrict": ",restrict=on" in match[2],
                 }
             )
     return found
@@ -79,9 +80,10 @@ def _forwarded_interfaces(root: Element) -> list[dict[str, Any]]:
 def _set_forwarded(root: Element, wanted: list[dict[str, Any]]) -> None:
     _drop_forwarded(root)
     for index, interface in enumerate(wanted):
+        restrict = ",restrict=on" if interface["restrict"] else ""
         forwards = "".join(
             f",hostfwd=tcp:{forward['address']}:{forward['host_port']}-:{forward['guest_port']}"
-            for forward in interface["forwards"]
+            for forward in interface["forwards"] or ()
         )
         device = "virtio-net-pci" if interface["model"] == "virtio" else interface["model"]
         # QEMU places legacy -device arguments before libvirt's own devices: without an address it would take a
@@ -89,7 +91,7 @@ def _set_forwarded(root: Element, wanted: list[dict[str, Any]]) -> None:
         _add_arguments(
             root,
             "-netdev",
-            f"user,id=keystone{index}{forwards}",
+            f"user,id=keystone{index}{restrict}{forwards}",
             "-device",
             f"{device},netdev=keystone{index},mac={interface['mac']},bus=pcie.0,addr={0x10 + index:#x}",
         )
@@ -132,7 +134,7 @@ def _read_interface(element: Element) -> dict[str, Any]:
         values["type"] = "network"
     elif values["type"] == "bridge":
         values["source"] = get(element, "source/@bridge")
-    return {**values, "forwards": []}
+    return {**values, "forwards": [], "restrict": False}
 
 
 def _write_interface(element: Element, values: Mapping[str, Any]) -> None:

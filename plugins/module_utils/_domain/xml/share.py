@@ -28,7 +28,7 @@ def write_share(element: Element, values: Mapping[str, Any], backend: ShareBacke
         drop(element, "binary")
     wanted = {**read_share(element), **given}
     for field in SHARE:
-        if field.codec.write and field.option in given:
+        if field.place and field.codec.write and field.option in given:
             field.codec.write(element, field.place, given[field.option])
     _write_share_source(element, wanted, backend)
     _write_share_daemon(element, wanted, backend)

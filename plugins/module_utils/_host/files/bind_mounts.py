@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ... import _commands
 from ..._domain.state_paths import domain_directory
 from ..._mounts import mount_at, read_mounts
-from . import fstab
+from . import fstab, mounting
 from .state import remove_part
 
 
@@ -16,26 +15,26 @@ def list_binds(state: str, domain: str) -> dict[str, bool]:
     """The domain's bind mounts: target, and whether it is complete (mounted read-only, and in fstab for reboots)."""
     root = Path(domain_directory(state, domain), "ro")
     targets = [str(target) for target in sorted(root.iterdir())] if root.is_dir() else []
-    lasting = fstab.targets()
+    lasting = {target for _source, target in fstab.entries()}
     return {target: target in lasting and _is_read_only(target) for target in targets}
 
 
 def bind_read_only(source: str, target: str) -> None:
-    """Mount ``source`` read-only at ``target``, now and after a reboot."""
+    """Mount ``source``, a real path, read-only at ``target``, now and after a reboot."""
     Path(target).mkdir(parents=True, exist_ok=True)
-    fstab.add_read_only_bind(source, target)
+    fstab.add_bind(source, target, "ro")
     if not _is_read_only(target):
-        _commands.check(["mount", "--bind", source, target])
-        _commands.check(["mount", "-o", "remount,bind,ro", target])
+        mounting.unmount(target)  # what a killed run has left
+        mounting.bind(source, target, mounting.READ_ONLY)
 
 
 def unbind(target: str) -> None:
     """Undo bind_read_only; the source is not touched."""
-    while mount_at(read_mounts(), target):
-        _commands.check(["umount", target])
+    mounting.unmount(target)
     fstab.remove(target)
-    Path(target).rmdir()
-    remove_part(Path(target).parent)
+    if Path(target).is_dir():
+        Path(target).rmdir()
+        remove_part(Path(target).parent)
 
 
 def _is_read_only(target: str) -> bool:

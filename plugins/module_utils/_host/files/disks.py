@@ -45,15 +45,12 @@ def read_image(path: str, image_format: str | None = None) -> DiskImage | None:
         if stat.S_ISBLK(os.fstat(descriptor).st_mode):
             return DiskImage(_length(descriptor), image_format or "raw", is_block_device=True)
         known = image_format or _recorded_format(descriptor)
+        is_public = bool(os.fstat(descriptor).st_mode & stat.S_IROTH)
         if known == "raw" or (not known and os.pread(descriptor, 4, 0) != qcow2.MAGIC):
-            return DiskImage(_length(descriptor), "raw")
-        return _qcow2_image(path, descriptor, known or "")
-
-
-def _qcow2_image(path: str, descriptor: int, known: str) -> DiskImage:
-    header = _header(path, descriptor)
-    backing = str(Path(path).parent / header.backing) if header.backing else None
-    return DiskImage(header.size // MIB, known, backing, data_file=header.data_file)
+            return DiskImage(_length(descriptor), "raw", is_public=is_public)
+        header = _header(path, descriptor)
+        backing = str(Path(path).parent / header.backing) if header.backing else None
+        return DiskImage(header.size // MIB, known or "", backing, data_file=header.data_file, is_public=is_public)
 
 
 def _header(path: str, descriptor: int) -> qcow2.Header:

@@ -15,29 +15,38 @@ from .. import lock
 FSTAB = Path("/etc/fstab")
 # A source that does not exist must not keep the host from booting, hence nofail. With nofail nothing waits for the
 # mount, so order it before libvirt explicitly: otherwise an autostarted guest would get the empty, writable directory.
-_OPTIONS = b"bind,ro,nofail,x-systemd.before=libvirtd.service,x-systemd.before=virtqemud.service"
+_OPTIONS = b"bind,%b,private,nofail,x-systemd.before=libvirtd.service,x-systemd.before=virtqemud.service"
 
 
-def targets() -> set[str]:
-    """The mount points that fstab names."""
-    return {target for line in _lines() if (target := _target(line)) is not None}
+def entries() -> set[tuple[str, str]]:
+    """Every line's source and mount point."""
+    return {entry for line in _lines() if (entry := _entry(line)) is not None}
 
 
-def add_read_only_bind(source: str, target: str) -> None:
-    """Have ``source`` mounted read-only at ``target`` after a reboot; no change where fstab names the target."""
+def add_bind(source: str, target: str, flags: str) -> None:
+    """Have ``source`` mounted at ``target`` with flags after a reboot; no change where there is such a line."""
     with lock.exclusive("fstab"):
         lines = _lines()
-        if target in map(_target, lines):
+        if (source, target) in map(_entry, lines):
             return
         if lines and not lines[-1].endswith(b"\n"):
             lines[-1] += b"\n"
-        _write([*lines, b"%b %b none %b 0 0\n" % (escape(source), escape(target), _OPTIONS)])
+        options = _OPTIONS % flags.encode()
+        _write([*lines, b"%b %b none %b 0 0\n" % (escape(source), escape(target), options)])
 
 
-def remove(target: str) -> None:
-    """Remove the lines of a mount point."""
+def remove(target: str, source: str | None = None) -> None:
+    """Remove the lines of a mount point, all of them or those with a source."""
+
+    def is_meant(line: bytes) -> bool:
+        entry = _entry(line)
+        return entry is not None and entry[1] == target and source in (None, entry[0])
+
     with lock.exclusive("fstab"):
-        _write([line for line in _lines() if _target(line) != target])
+        lines = _lines()
+        kept = [line for line in lines if not is_meant(line)]
+        if kept != lines:
+            _write(kept)
 
 
 def _lines() -> list[bytes]:
@@ -45,9 +54,10 @@ def _lines() -> list[bytes]:
     return re.findall(rb"[^\n]*\n|[^\n]+$", FSTAB.read_bytes()) if FSTAB.exists() else []
 
 
-def _target(line: bytes) -> str | None:
+def _entry(line: bytes) -> tuple[str, str] | None:
+    """Source and mount point of a line."""
     fields = re.findall(rb"[^ \t\n]+", line)
-    return unescape(fields[1]) if len(fields) > 1 and not fields[0].startswith(b"#") else None
+    return (unescape(fields[0]), unescape(fields[1])) if len(fields) > 1 and not fields[0].startswith(b"#") else None
 
 
 def _write(lines: list[bytes]) -> None:

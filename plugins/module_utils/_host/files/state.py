@@ -9,7 +9,7 @@ from pathlib import Path
 from ..._domain.state_paths import STATE, domain_directory
 
 # Parts of a domain's directory that are removed together with the domain.
-_PARTS = ("bin", "boot", "ro")
+_PARTS = ("bin", "boot", "nosuid", "ro")
 
 
 def state_root(session: bool) -> str:

@@ -16,7 +16,7 @@ from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host import kvm, lock, probe
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import state
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import nosuid, state
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.gateway import Gateway
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.kvm import KvmProbe
 from ansible_collections.keystone.virtiofs.tests.unit.support import TRIXIE
@@ -37,9 +37,9 @@ def connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[libv
     monkeypatch.setattr(probe, "find_emulator", lambda: "/usr/bin/qemu-system-x86_64")
     monkeypatch.setattr(kvm, "probe_kvm", lambda _emulator: KvmProbe(False, "this is a test"))
     monkeypatch.setattr(Gateway, "libvirt_version", lambda _gateway: TRIXIE.libvirt)
-    monkeypatch.setattr(
-        lock, "exclusive", lambda _name: nullcontext()
-    )  # a task that runs on this host has nothing to do with it
+    # Nothing is mounted on this machine, and tasks that run on it have nothing to do with these tests.
+    monkeypatch.setattr(nosuid, "is_nosuid_by_itself", lambda _path: True)
+    monkeypatch.setattr(lock, "exclusive", lambda _name: nullcontext())
     real_define, real_read = libvirt.virConnect.defineXMLFlags, libvirt.virDomain.XMLDesc
     real_undefine = libvirt.virDomain.undefineFlags
     monkeypatch.setattr(

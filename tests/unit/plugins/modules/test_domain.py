@@ -458,7 +458,7 @@ def test_no_virtiofsd(refused: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_libvirtd_is_not_running(refused: Run, tmp_path: Path) -> None:
     uri = f"qemu+unix:///system?socket={tmp_path}/nobody"
     for module, options in ((domain, {"name": "vm"}), (domain_info, {}), (share, {"domain": "vm", "tag": "data"})):
-        result = refused(module, uri=uri, **options, **({"source": "/"} if module is share else {}))
+        result = refused(module, uri=uri, **options, **({"source": "/srv"} if module is share else {}))
         assert "cannot connect to" in result["msg"]
         assert "systemctl start libvirtd" in result["msg"]
         assert result["libvirt_code"] == libvirt.VIR_ERR_SYSTEM_ERROR

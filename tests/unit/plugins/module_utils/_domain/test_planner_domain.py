@@ -43,6 +43,7 @@ from ansible_collections.keystone.virtiofs.tests.unit.support import (
 NEW = Observed("vm")
 STORE = {"tag": "nix-store-share", "source": "/nix/store"}
 DATA = {"tag": "data", "source": "/srv/data"}
+UNSAFE = {"allow_unsafe_paths": True}
 BIND = "/var/lib/keystone-virtiofs/domains/store/ro/%2Fnix%2Fstore"
 STOP = ["NoteRestart", "Shutdown", "Start", "NoteRestart"]
 
@@ -92,7 +93,7 @@ def differences(before: Any, after: Any, path: str = "") -> list[str]:
         ({"shares": [STORE]}, BOOKWORM, ["BindReadOnly", "Define", "ReservePorts"]),
         ({"shares": [DATA]}, BOOKWORM, ["Define", "ReservePorts"]),
         ({"shares": [{**DATA, "cache": "metadata"}]}, SID, ["WriteWrapper", "Define", "ReservePorts"]),
-        ({"shares": [{**STORE, "read_only": False}]}, BOOKWORM, ["Define", "ReservePorts"]),
+        ({"shares": [{**STORE, "read_only": False}], **UNSAFE}, BOOKWORM, ["Define", "ReservePorts"]),
         (
             {"state": "running", "disks": [{"path": "/srv/a", "size": 1}, {"pool": "p", "volume": "v", "size": 1}]},
             TRIXIE,
@@ -182,7 +183,7 @@ def test_firmware_of_a_new_domain(given: dict[str, Any], firmware: str, secure_b
         ("store", {"hotplug_ports": 8}, ["/hotplug_ports"]),
         ("store", {"autostart": True}, ["/autostart"]),
         ("store", {"shares": [{**STORE, "queue_size": 64}]}, ["/shares/nix-store-share/queue_size"]),
-        ("store", {"shares": [{**STORE, "read_only": False}]}, ["/shares/nix-store-share/read_only"]),
+        ("store", {"shares": [{**STORE, "read_only": False}], **UNSAFE}, ["/shares/nix-store-share/read_only"]),
         ("store", {"shares": [DATA]}, ["/shares/data"]),
         ("store", {"disks": [{"path": "/srv/new", "size": 1}]}, ["/disks"]),
         ("everything", {"interfaces": [{"source": "other"}]}, ["/interfaces"]),
@@ -267,7 +268,7 @@ def test_firmware_that_stays_keeps_its_files() -> None:
         ),
         (
             "store",
-            {"shares": [{**STORE, "read_only": False}]},
+            {"shares": [{**STORE, "read_only": False}], **UNSAFE},
             ["Define"],
             [f"share {STORE['tag']}: read_only differs in the running domain"],
         ),
@@ -385,7 +386,7 @@ def test_only_as_many_shares_are_plugged_as_there_are_ports() -> None:
     ],
 )
 def test_who_enforces_read_only(host: Host, share: dict[str, Any], binds: bool) -> None:
-    plan = plan_new(host, shares=[share])
+    plan = plan_new(host, shares=[share], **UNSAFE)
     assert bool(of_type(plan, BindReadOnly)) is binds
     wanted = share.get("read_only", share["source"].startswith("/nix/store") and "storehouse" not in share["source"])
     found = defined(plan).shares()[share["tag"]]
@@ -432,6 +433,7 @@ def test_a_bind_mount_goes_with_its_last_use(running: bool) -> None:
         running=running,
         restart="if_required",
         shares=[{**STORE, "read_only": False}],
+        **UNSAFE,
     )
     stop = STOP if running else []
     assert steps(plan) == ["Define", *stop, "Unbind"]
@@ -440,7 +442,7 @@ def test_a_bind_mount_goes_with_its_last_use(running: bool) -> None:
 
 def test_a_bind_mount_stays_while_the_running_domain_uses_it() -> None:
     """The new source needs a restart, which the task did not allow: the running guest still reads the old one."""
-    plan = plan_for("store", generation="libvirt-9.0", running=True, shares=[{**STORE, "read_only": False}])
+    plan = plan_for("store", generation="libvirt-9.0", running=True, shares=[{**STORE, "read_only": False}], **UNSAFE)
     assert steps(plan) == ["Define"]
 
 
@@ -880,7 +882,8 @@ def test_a_link_into_a_writable_share_is_refused() -> None:
 def test_the_store_is_read_only_by_any_path() -> None:
     for source in ("/nix", "/", "/nix/../nix/store", "/link"):
         host = replace(TRIXIE, real_paths={"/link": "/nix/store"})
-        assert defined(plan_new(host, shares=[{"tag": "t", "source": source}])).shares()["t"]["read_only"], source
+        plan = plan_new(host, shares=[{"tag": "t", "source": source}], **UNSAFE)
+        assert defined(plan).shares()["t"]["read_only"], source
 
 
 def test_a_share_below_one_that_the_domain_has_already_is_refused() -> None:

@@ -56,7 +56,11 @@ def without_shared_memory(seen: Observed) -> Observed:
         (DATA, ["Define"], ["Define", "AttachShare"]),
         ({**DATA, "cache": "metadata"}, ["WriteWrapper", "Define"], ["WriteWrapper", "Define", "AttachShare"]),
         ({**STORE, "cache": "always"}, ["Define"], ["Define", "DetachShare", "AttachShare"]),
-        ({**STORE, "read_only": False}, ["Define"], ["Define", "DetachShare", "AttachShare"]),
+        (
+            {**STORE, "read_only": False, "allow_unsafe_paths": True},
+            ["Define"],
+            ["Define", "DetachShare", "AttachShare"],
+        ),
         ({**STORE, "source": "/srv/other"}, ["Define"], ["Define", "DetachShare", "AttachShare"]),
         ({"tag": "nix-store-share", "socket": "/run/s"}, ["Define"], ["Define", "DetachShare", "AttachShare"]),
         (GONE, ["Define"], ["Define", "DetachShare"]),
@@ -74,7 +78,7 @@ def test_what_a_share_takes(policy: str, given: dict[str, Any], stopped: list[st
 @pytest.mark.parametrize(
     ("given", "running"),
     [
-        ({**STORE, "read_only": False}, ["Define", "DetachShare", "AttachShare", "Unbind"]),
+        ({**STORE, "read_only": False, "allow_unsafe_paths": True}, ["Define", "DetachShare", "AttachShare", "Unbind"]),
         # What is not given stays: the share is read-only from another directory as well.
         ({**STORE, "source": "/nix/var"}, ["BindReadOnly", "Define", "DetachShare", "AttachShare", "Unbind"]),
         ({**DATA, "read_only": True}, ["BindReadOnly", "Define", "AttachShare"]),

@@ -70,7 +70,8 @@ EXAMPLES: dict[str, dict[str, list[Any]]] = {
         "pool": ["default"],
         "volume": ["disk.img"],
         "format": ["qcow2", "raw"],
-        "bus": ["virtio", "sata", "scsi"],
+        "bus": ["virtio", "sata"],
+        "read_only": [True, False],
     },
     "INTERFACE": {
         "type": ["network", "bridge", "user"],
@@ -78,6 +79,7 @@ EXAMPLES: dict[str, dict[str, list[Any]]] = {
         "mac": ["52:54:00:12:34:56"],
         "model": ["virtio", "e1000e"],
         "forwards": [FORWARDS],
+        "restrict": [True, False],
     },
     "FORWARD": {
         "address": ["127.0.0.1", "192.0.2.1"],
@@ -86,7 +88,7 @@ EXAMPLES: dict[str, dict[str, list[Any]]] = {
     },
 }
 # These have no place in the domain's XML: they are used when a disk or a plan is made.
-PLACELESS = {"size", "backing", "backing_format", "next_free"}
+PLACELESS = {"size", "backing", "backing_format", "next_free", "nosuid"}
 # What libvirt has no word for is not in XML at all; virt_type auto is decided before.
 UNWRITTEN = {("virt_type", "auto")}
 FIELDS = {"DOMAIN": DOMAIN, "SHARE": SHARE, "DISK": DISK, "INTERFACE": INTERFACE, "FORWARD": FORWARD}
@@ -181,7 +183,12 @@ def test_disk_option(option: str, value: Any) -> None:
 
 @pytest.mark.parametrize(("option", "value"), examples("INTERFACE"))
 def test_interface_option(option: str, value: Any) -> None:
-    wanted = {"mac": MAC, "model": "virtio", **({"type": "user"} if option == "forwards" else {}), option: value}
+    wanted = {
+        "mac": MAC,
+        "model": "virtio",
+        **({"type": "user"} if option in ("forwards", "restrict") else {}),
+        option: value,
+    }
     if wanted.get("type") != "user":
         wanted = {"source": "default", **wanted}
     interface = options(INTERFACE, wanted)
@@ -189,7 +196,9 @@ def test_interface_option(option: str, value: Any) -> None:
         del forward["next_free"]
     document = DomainXml.skeleton("vm", "x86_64")
     document.set_interfaces([interface])
-    assert reparsed(document).interfaces() == [{**interface, "forwards": interface["forwards"] or []}]
+    assert reparsed(document).interfaces() == [
+        {**interface, "forwards": interface["forwards"] or [], "restrict": bool(interface["restrict"])}
+    ]
 
 
 @pytest.mark.parametrize(("option", "value"), examples("FORWARD"))
@@ -325,6 +334,7 @@ def test_foreign_qemu_arguments_stay() -> None:
         "mac": "52:54:00:00:00:01",
         "model": "virtio",
         "forwards": [{"address": "127.0.0.1", "host_port": 1, "guest_port": 2}],
+        "restrict": False,
     }
     before = document.digest()
     document.set_interfaces([interface])

@@ -95,6 +95,7 @@ def image(tmp_path: Path, content: bytes, size: int = 4 * 2**20) -> str:
     file = tmp_path / "image"
     file.write_bytes(content)
     os.truncate(file, size)
+    file.chmod(0o600)
     return str(file)
 
 

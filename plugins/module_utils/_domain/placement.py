@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether the host's files that a domain uses are out of reach of guests. Pure: paths are values.
+
+What lies in a directory that a guest may write to is the guest's: it can replace a share's source by a link to /etc, or
+a disk by an image that names any file of the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Callable, NamedTuple
+
+from .._errors import InvalidInput
+from .model import Host, Options
+from .schema import is_below
+from .state_paths import STATE
+from .xml.document import DomainXml
+
+# No guest has business with these, not even reading: they hold secrets, state of the host, or other guests' files.
+_PRIVATE = (
+    *("/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/var/lib/libvirt", "/var/log", "/var/spool"),
+    STATE,
+)
+# A guest that writes to these runs its own programs on the host.
+_PROGRAMS = ("/bin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/nix/var", "/sbin", "/usr")
+# These hold many users' files; a directory below may be shared.
+_CROWDED = ("/home", "/tmp", "/var/tmp")  # noqa: S108 - nothing is created there
+# Of the collection's own state, what is made to be shared.
+_SHARED_STATE = (f"{STATE}/database", f"{STATE}/benchmark")
+
+
+# The options of a domain and of a disk that name a file or directory of the host.
+OPTIONS = {"source", "disk", "backing", "iso", "kernel", "initrd", "serial_log"}
+
+
+class Use(NamedTuple):
+    """A path of the host that a domain uses, as its definition says it and without links.
+
+    ``what`` names the option for messages.
+    """
+
+    domain: str
+    what: str
+    stated: str
+    path: str
+    share: str | None = None
+    is_writable: bool = False
+
+
+def uses(name: str, document: DomainXml, real_path: Callable[[str], str]) -> list[Use]:
+    """Every path that a domain's definition names."""
+    found = [
+        Use(name, "source", share["source"], real_path(share["source"]), tag, not share["read_only"])
+        for tag, share in document.shares().items()
+        if share["source"]
+    ]
+    found += [Use(name, "disk", disk["path"], real_path(disk["path"])) for disk in document.disks() if disk["path"]]
+    options = document.options()
+    for option in ("iso", "kernel", "initrd", "serial_log"):
+        if options[option]:
+            found.append(Use(name, option, options[option], real_path(options[option])))
+    return found
+
+
+def new_uses(name: str, wanted: Options, before: DomainXml | None, after: DomainXml, host: Host) -> list[Use]:
+    """The paths that a change brings into a definition: what a domain has already is not questioned again."""
+    if wanted.get("allow_unsafe_paths"):
+        return []
+    old = uses(name, before, host.real_path) if before else []
+    found = [use for use in uses(name, after, host.real_path) if use not in old]
+    backing = (disk["backing"] for disk in wanted.get("disks") or () if disk.get("backing"))
+    return found + [Use(name, "backing", path, host.real_path(path)) for path in backing]
+
+
+def check_placement(new: Iterable[Use], others: Iterable[Use]) -> None:
+    """Raise InvalidInput when a new path, or one of the others, would be in a directory that a guest may write to."""
+    others = list(others)
+    for use in new:
+        if use.what == "source":
+            _check_source(use)
+        for other in others:
+            if (use.domain, use.what, use.share, use.path) == (other.domain, other.what, other.share, other.path):
+                continue
+            if other.is_writable and is_below(use.path, other.path):
+                raise _refusal(use, use, other)
+            if use.is_writable and is_below(other.path, use.path):
+                raise _refusal(use, other, use)
+
+
+def _check_source(use: Use) -> None:
+    own_view = f"{STATE}/domains/{use.domain}/view"
+    if is_below(use.path, own_view) or any(is_below(use.path, place) for place in _SHARED_STATE):
+        return
+    forbidden = _PRIVATE + (_PROGRAMS if use.is_writable else ())
+    place = next((place for place in forbidden if is_below(use.path, place) or is_below(place, use.path)), None)
+    if place is None and use.path not in _CROWDED:
+        return
+    how = "writable" if use.is_writable and place in _PROGRAMS else "with a guest"
+    raise InvalidInput(
+        f"source {use.stated} is a system directory, which must not be shared {how}",
+        fix="Share another directory, or set allow_unsafe_paths if this is intended.",
+        domain=use.domain,
+        share=use.share,
+    )
+
+
+def _refusal(use: Use, inner: Use, outer: Use) -> InvalidInput:
+    whose = "" if inner.domain == use.domain else f" of domain {inner.domain}"
+    other = "" if outer.domain == use.domain else f" of domain {outer.domain}"
+    return InvalidInput(
+        f"{inner.what} {inner.stated}{whose} is inside {outer.stated}, which share {outer.share}{other} exposes"
+        " writable, so the guest could replace it",
+        fix="Use another directory, make the share read_only, or set allow_unsafe_paths if this is intended.",
+        domain=use.domain,
+        share=inner.share if inner.domain == use.domain else use.share,
+    )

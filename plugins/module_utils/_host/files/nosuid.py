@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sources that guests write to, mounted at themselves with nosuid and nodev.
+
+Root of a guest can make setuid programs and device nodes in a writable share. With these flags they are plain files for
+the users of the host. A marker in the directory of each domain that shares a source says who needs the mount.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from ..._domain.state_paths import DOMAINS, domain_directory
+from ..._errors import InvalidInput
+from ..._mounts import Mount, read_mounts
+from . import fstab, mounting
+from .state import remove_part
+
+_FLAGS = {"nosuid", "nodev"}
+
+
+def list_nosuid(state: str, domain: str) -> dict[str, bool]:
+    """The sources that have a mount because of this domain, real paths, and whether the mount is complete."""
+    root = Path(domain_directory(state, domain), "nosuid")
+    sources = [unquote(marker.name) for marker in sorted(root.iterdir())] if root.is_dir() else []
+    lasting = fstab.entries()
+    return {source: (source, source) in lasting and is_nosuid(source) for source in sources}
+
+
+def is_nosuid(path: str) -> bool:
+    """The file system at a path ignores setuid bits and device nodes, whoever has mounted it so."""
+    return set(_mount_of(path).options) >= _FLAGS
+
+
+def is_nosuid_by_itself(path: str) -> bool:
+    """The same without the collection's doing."""
+    return is_nosuid(path) and (path, path) not in fstab.entries()
+
+
+def mount_nosuid(state: str, domain: str, source: str) -> None:
+    """Mount ``source``, a real path, at itself, now and after a reboot. Raises InvalidInput for mounts below it."""
+    _require_no_mounts_below(source)
+    marker = _marker(state, domain, source)
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    fstab.add_bind(source, source, "nosuid,nodev")
+    if not is_nosuid(source):
+        mounting.bind(source, source, mounting.NOSUID | mounting.NODEV)
+
+
+def unmount_nosuid(state: str, domain: str, source: str) -> None:
+    """Undo mount_nosuid, unless another domain needs the mount as well."""
+    marker = _marker(state, domain, source)
+    others = (path for path in Path(state, DOMAINS).glob(f"*/nosuid/{quote(source, safe='')}") if path != marker)
+    # A mount without our line in fstab is the administrator's.
+    if not any(others) and (source, source) in fstab.entries():
+        if _mount_of(source).mount_point == source and is_nosuid(source):
+            mounting.unmount_once(source)
+        fstab.remove(source, source)
+    marker.unlink(missing_ok=True)
+    if marker.parent.is_dir():
+        remove_part(marker.parent)
+
+
+def _marker(state: str, domain: str, source: str) -> Path:
+    return Path(domain_directory(state, domain), "nosuid", quote(source, safe=""))
+
+
+def _mount_of(path: str) -> Mount:
+    """The mount that a path is on: the last one at the longest of the directories above it."""
+    above = [mount for mount in read_mounts() if f"{path}/".startswith(f"{mount.mount_point.rstrip('/')}/")]
+    return max(reversed(above), key=lambda mount: len(mount.mount_point))
+
+
+def _require_no_mounts_below(source: str) -> None:
+    below = sorted({mount.mount_point for mount in read_mounts() if mount.mount_point.startswith(f"{source}/")})
+    if below:
+        raise InvalidInput(
+            f"source {source} has other file systems mounted below it ({', '.join(below[:3])}), which a mount with"
+            " nosuid would hide",
+            fix="Set nosuid to false, or share a directory without mounts below it.",
+        )

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which files of the host a domain may use, by table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain import placement
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model import (
+    DiskImage,
+    Host,
+    MountNosuid,
+    Observed,
+    Plan,
+    UnmountNosuid,
+)
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.placement import Use, check_placement
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.planner import plan_domain, plan_share
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.document import DomainXml
+from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import InvalidInput
+from ansible_collections.keystone.virtiofs.tests.unit.support import TRIXIE, domain, share
+
+PROJECT = {"tag": "project", "source": "/srv/project"}
+SETUID = replace(TRIXIE, ignores_setuid=frozenset())
+
+
+def source(domain: str, path: str, *, writable: bool = False) -> Use:
+    return Use(domain, "source", path, path, "data", writable)
+
+
+def refusal(new: list[Use], others: list[Use]) -> str:
+    """What is said about the paths; empty where they are accepted."""
+    try:
+        check_placement(new, others)
+    except InvalidInput as error:
+        return f"{error}" if error.fix else "no fix"
+    return ""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "/",
+            "/etc",
+            "/etc/ssh",
+            "/root",
+            "/root/.ssh",
+            "/home",
+            "/boot",
+            "/dev",
+            "/dev/shm",
+            "/proc",
+            "/proc/1",
+            "/sys",
+        ),
+        *("/run", "/run/libvirt", "/var", "/var/lib", "/var/log", "/var/lib/libvirt/images", "/tmp", "/var/tmp"),
+        *("/var/lib/keystone-virtiofs", "/var/lib/keystone-virtiofs/domains", "/var/lib/keystone-virtiofs/guests/ssh"),
+        *("/var/lib/keystone-virtiofs/domains/other/view/store", "/var/lib/keystone-virtiofs/domains/vm"),
+    ],
+)
+@pytest.mark.parametrize("writable", [True, False])
+def test_system_directories_are_refused(path: str, writable: bool) -> None:
+    assert "is a system directory" in refusal([source("vm", path, writable=writable)], [])
+
+
+@pytest.mark.parametrize("path", ["/usr", "/usr/share/misc", "/nix", "/nix/store", "/nix/var/nix", "/bin", "/lib64"])
+def test_programs_of_the_host_are_only_read(path: str) -> None:
+    assert refusal([source("vm", path)], []) == ""
+    assert "must not be shared writable" in refusal([source("vm", path, writable=True)], [])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/srv", "/srv/project", "/home/alice/project", "/data", "/mnt/disk", "/opt/app", "/var/lib/app", "/etcetera"),
+        *("/rooted", "/var/lib/keystone-virtiofs/database", "/var/lib/keystone-virtiofs/domains/vm/view/store"),
+    ],
+)
+def test_other_directories_are_fine(path: str) -> None:
+    assert refusal([source("vm", path, writable=True)], []) == ""
+
+
+@pytest.mark.parametrize("what", ["disk", "iso", "kernel", "initrd", "backing", "serial_log", "source"])
+@pytest.mark.parametrize("other", ["vm", "web"])
+def test_nothing_lies_where_a_guest_may_write(what: str, other: str) -> None:
+    inner = Use("vm", what, "/srv/project/x", "/srv/project/x", "inner" if what == "source" else None)
+    said = refusal([inner], [source(other, "/srv/project", writable=True)])
+    assert f"{what} /srv/project/x is inside /srv/project" in said
+    assert ("of domain web" in said) is (other == "web")
+    assert refusal([inner], [source(other, "/srv/project")]) == ""
+    assert refusal([inner], [source(other, "/srv/projects", writable=True)]) == ""
+
+
+def test_a_new_writable_share_must_not_hold_what_others_use() -> None:
+    disk = Use("web", "disk", "/srv/project/web.qcow2", "/srv/project/web.qcow2")
+    said = refusal([source("vm", "/srv/project", writable=True)], [disk])
+    assert "disk /srv/project/web.qcow2 of domain web is inside /srv/project" in said
+    assert refusal([source("vm", "/srv/project")], [disk]) == ""
+
+
+def plan_new(host: Host = TRIXIE, **given: Any) -> Plan:
+    return plan_domain(domain(**given), Observed("vm"), host)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"disks": [{"path": "/srv/project/disk", "size": 1}]},
+        {"iso": "/srv/project/x.iso"},
+        {"kernel": "/srv/project/vmlinuz"},
+        {"kernel": "/boot2/vmlinuz", "initrd": "/srv/project/initrd"},
+        {"serial_log": "/srv/project/log"},
+        {"disks": [{"path": "/srv/disk", "backing": "/srv/project/base"}]},
+    ],
+)
+def test_a_domain_does_not_use_files_that_its_own_guest_may_write(given: dict[str, Any]) -> None:
+    host = replace(TRIXIE, images={"/srv/project/base": DiskImage(1, "raw")})
+    with pytest.raises(InvalidInput, match="is inside /srv/project"):
+        plan_new(host, shares=[PROJECT], **given)
+    assert plan_new(host, shares=[PROJECT], allow_unsafe_paths=True, **given).new_paths == []
+    assert plan_new(host, shares=[{**PROJECT, "read_only": True}], **given).new_paths
+
+
+def test_what_a_domain_has_already_is_not_questioned() -> None:
+    document = DomainXml(
+        "<domain type='kvm'><name>vm</name><memory>1</memory><devices><filesystem type='mount'>"
+        "<driver type='virtiofs'/><source dir='/etc'/><target dir='old'/></filesystem></devices></domain>"
+    )
+    observed = Observed("vm", persistent=document, run_state="stopped")
+    plan = plan_domain(domain(memory=512), observed, TRIXIE)
+    assert plan.new_paths == []
+    plan = plan_domain(domain(shares=[PROJECT]), observed, TRIXIE)
+    assert [use.path for use in plan.new_paths] == ["/srv/project"]
+
+
+def test_every_path_of_a_definition_is_seen() -> None:
+    host = replace(TRIXIE, images={})
+    plan = plan_new(
+        host,
+        shares=[{**PROJECT, "read_only": True}],
+        disks=[{"path": "/srv/a", "size": 1}],
+        **{option: f"/srv/{option}" for option in ("iso", "kernel", "initrd", "serial_log")},
+    )
+    assert {use.what for use in plan.new_paths} == {"source", "disk", "iso", "kernel", "initrd", "serial_log"}
+    assert {use.what for use in plan.new_paths} == placement.OPTIONS - {"backing"}
+
+
+# The mount with nosuid.
+
+
+def nosuid(plan: Plan) -> list[tuple[str, str]]:
+    """The mounts that a plan makes and removes."""
+    return [
+        (type(action).__name__.removesuffix("Nosuid"), action.source)
+        for action in plan.actions
+        if isinstance(action, (MountNosuid, UnmountNosuid))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "host", "expected"),
+    [
+        ({}, SETUID, [("Mount", "/srv/project")]),
+        ({"nosuid": True}, SETUID, [("Mount", "/srv/project")]),
+        ({"nosuid": False}, SETUID, []),
+        ({"read_only": True}, SETUID, []),
+        ({}, TRIXIE, []),
+        ({}, replace(SETUID, ignores_setuid=frozenset({"/srv/project"})), []),
+        ({}, replace(SETUID, session=True), []),
+        ({}, replace(SETUID, local=False), []),
+        ({"source": "/srv/link"}, replace(SETUID, real_paths={"/srv/link": "/data"}), [("Mount", "/data")]),
+    ],
+)
+def test_a_new_writable_source_is_mounted_with_nosuid(
+    given: dict[str, Any], host: Host, expected: list[tuple[str, str]]
+) -> None:
+    assert nosuid(plan_new(host, shares=[{**PROJECT, **given}])) == expected
+
+
+def test_it_stays_until_the_share_goes() -> None:
+    plan = plan_new(SETUID, shares=[PROJECT])
+    document = next(action.document for action in plan.actions if hasattr(action, "document"))
+    observed = Observed("vm", persistent=document, run_state="stopped")
+    host = replace(SETUID, nosuid={"/srv/project": True})
+    assert nosuid(plan_domain(domain(shares=[PROJECT]), observed, host)) == []
+    assert nosuid(plan_domain(domain(memory=512), observed, host)) == []
+    incomplete = replace(host, nosuid={"/srv/project": False})
+    assert nosuid(plan_domain(domain(), observed, incomplete)) == [("Mount", "/srv/project")]
+    off = [{**PROJECT, "nosuid": False}]
+    assert nosuid(plan_domain(domain(shares=off), observed, host)) == [("Unmount", "/srv/project")]
+    gone = share(tag="project", state="absent")
+    assert nosuid(plan_share(gone, observed, host)) == [("Unmount", "/srv/project")]
+    assert nosuid(plan_domain(domain(state="absent"), observed, host)) == [("Unmount", "/srv/project")]
+    elsewhere = share(tag="project", source="/srv/other")
+    assert nosuid(plan_share(elsewhere, observed, host)) == [("Unmount", "/srv/project")]
+
+
+def test_a_share_of_another_tool_is_left_as_it_is() -> None:
+    plan = plan_new(SETUID, shares=[{**PROJECT, "nosuid": False}])
+    document = next(action.document for action in plan.actions if hasattr(action, "document"))
+    observed = Observed("vm", persistent=document, run_state="stopped")
+    assert nosuid(plan_domain(domain(shares=[PROJECT]), observed, SETUID)) == []
+    asked = domain(shares=[{**PROJECT, "nosuid": True}])
+    assert nosuid(plan_domain(asked, observed, SETUID)) == [("Mount", "/srv/project")]
