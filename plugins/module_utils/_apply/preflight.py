@@ -14,7 +14,7 @@ from .._domain.model import Define, DiskImage, Host, Observed, Options, Plan, Re
 from .._domain.xml.document import DomainXml
 from .._errors import InvalidInput, Unsupported, VirtiofsError
 from .._features import Virtiofsd
-from .._host import kvm, ports, probe
+from .._host import kvm, limits, ports, probe
 from .._host.files import bind_mounts, disks, nosuid, sources, state, wrappers
 from .._host.gateway import Gateway
 
@@ -33,6 +33,7 @@ class Preflight:
         self._kvm: kvm.KvmProbe | None = None
         self._virtiofsd: Virtiofsd | None = None
         self._virtiofsd_sought = False
+        self._host_limits: limits.Limits | None = None
         self.warnings: list[str] = []
 
     # What the planner must know.
@@ -146,18 +147,24 @@ class Preflight:
         self.check_shares(options.get("shares") or (), name)
         if not self._local:
             return
+        self._limits().check_options(options)
         for option in ("kernel", "initrd", "iso"):
             if options.get(option) and not sources.is_file(options[option]):
                 raise InvalidInput(f"{option}: {options[option]} is not a file", fix="Correct the path.", domain=name)
         if options.get("tpm") and not probe.has_swtpm():
             raise Unsupported("tpm: swtpm is not installed", fix="Install swtpm and swtpm-tools.", domain=name)
 
+    def _limits(self) -> limits.Limits:
+        if self._host_limits is None:
+            self._host_limits = limits.read_limits()
+        return self._host_limits
+
     def _check_size(self, options: Options) -> None:
-        limits = {
+        most = {
             "memory": (self._gateway.memory(), "MiB is more than the host has"),
             "vcpus": (self._gateway.max_vcpus(), "is more than QEMU gives a guest here"),
         }
-        for option, (limit, problem) in limits.items():
+        for option, (limit, problem) in most.items():
             value = options.get(option)
             if value and limit and value > limit:
                 raise InvalidInput(f"{option}: {value} {problem} ({limit})", fix="Give less.", domain=options["name"])
@@ -188,6 +195,8 @@ class Preflight:
 
     def check_conflicts(self, plan: Plan) -> None:
         """Refuse to take, or to remove, what belongs to another domain; remember what this plan takes."""
+        if self._local:
+            self._limits().check_paths(plan.new_paths)
         defined = next((action.document for action in plan.actions if isinstance(action, Define)), None)
         removed = {action.key for action in plan.actions if isinstance(action, RemoveDisk)}
         if defined is None and not removed and not plan.new_paths:
@@ -198,7 +207,7 @@ class Preflight:
             theirs = {self._file(key): image_format for key, image_format in _disk_formats(other).items()}
             problems = [f"MAC address {mac} belongs to domain {name}" for mac in macs & set(other.macs())]
             problems += [f"disk {files[file]} belongs to domain {name}" for file in files.keys() & theirs.keys()]
-            if plan.new_paths:
+            if plan.new_paths and not plan.unsafe_paths_allowed:
                 placement.check_placement(plan.new_paths, placement.uses(name, other, self._real_path))
             if removed:
                 bases = files.keys() & self._backing_images(theirs)

@@ -64,8 +64,6 @@ def uses(name: str, document: DomainXml, real_path: Callable[[str], str]) -> lis
 
 def new_uses(name: str, wanted: Options, before: DomainXml | None, after: DomainXml, host: Host) -> list[Use]:
     """The paths that a change brings into a definition: what a domain has already is not questioned again."""
-    if wanted.get("allow_unsafe_paths"):
-        return []
     old = uses(name, before, host.real_path) if before else []
     found = [use for use in uses(name, after, host.real_path) if use not in old]
     backing = (disk["backing"] for disk in wanted.get("disks") or () if disk.get("backing"))

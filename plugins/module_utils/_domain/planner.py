@@ -117,7 +117,9 @@ def _plan_paths(
 ) -> None:
     """Check the new paths against the domain itself; the caller checks them against other domains."""
     plan.new_paths = new_uses(name, wanted, before, document, host)
-    check_placement(plan.new_paths, uses(name, document, host.real_path))
+    plan.unsafe_paths_allowed = bool(wanted.get("allow_unsafe_paths"))
+    if not plan.unsafe_paths_allowed:
+        check_placement(plan.new_paths, uses(name, document, host.real_path))
 
 
 def _plan_define(document: DomainXml, observed: Observed, plan: Plan) -> None:

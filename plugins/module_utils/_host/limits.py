@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the administrator of a hypervisor lets domains use, kept on the hypervisor, where no inventory can lift it."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from .._domain.model import Options
+from .._domain.placement import Use
+from .._domain.schema import is_below
+from .._errors import HostError, InvalidInput
+
+FILE = Path("/etc/keystone-virtiofs/limits.json")
+
+Allowed = Optional[tuple[str, ...]]
+"""What may be used; None where there is no limit."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``sources`` of shares, directories of ``images`` (disks, media, kernels, logs), ``networks`` and ``bridges``."""
+
+    sources: Allowed = None
+    images: Allowed = None
+    networks: Allowed = None
+    bridges: Allowed = None
+
+    @property
+    def exist(self) -> bool:
+        return self != Limits()
+
+    def check_paths(self, uses: Iterable[Use]) -> None:
+        """Raise InvalidInput for a new path outside the allowed directories."""
+        for use in uses:
+            option, allowed = ("sources", self.sources) if use.what == "source" else ("images", self.images)
+            if allowed is not None and not any(is_below(use.path, directory) for directory in allowed):
+                raise _refusal(f"{use.what} {use.stated}", option, use.domain, use.share)
+
+    def check_options(self, options: Options) -> None:
+        """Raise InvalidInput for a network, a bridge or an XML document that the limits exclude."""
+        name = options["name"]
+        if options.get("xml") and self.exist:
+            raise InvalidInput(
+                f"xml: {FILE} on this host limits what domains may use, and an XML document could name anything",
+                fix="Use the module's other options.",
+                domain=name,
+            )
+        for interface in options.get("interfaces") or ():
+            kind, source = interface["type"], interface.get("source") or "default"
+            option, allowed = ("bridges", self.bridges) if kind == "bridge" else ("networks", self.networks)
+            if kind != "user" and allowed is not None and source not in allowed:
+                raise _refusal(f"{kind} {source}", option, name)
+
+
+def read_limits() -> Limits:
+    """The limits of this host. Raises HostError for a file that users other than root may have written."""
+    try:
+        status = FILE.stat()
+        content = json.loads(FILE.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Limits()
+    except (OSError, ValueError) as error:
+        raise HostError(f"cannot read {FILE}: {error}", fix="Correct the file.") from None
+    if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise HostError(f"{FILE} can be changed by users other than root", fix=f"chown root {FILE}; chmod 0644 {FILE}")
+    return _parse(content)
+
+
+def _parse(content: Any) -> Limits:
+    names = set(Limits.__dataclass_fields__)
+    if not isinstance(content, dict) or content.keys() - names:
+        raise HostError(f"{FILE} must be an object with the keys {', '.join(sorted(names))}", fix="Correct the file.")
+    for key, values in content.items():
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise HostError(f"{FILE}: {key} must be a list of texts", fix="Correct the file.")
+    return Limits(**{key: tuple(values) for key, values in content.items()})
+
+
+def _refusal(what: str, option: str, domain: str, share: str | None = None) -> InvalidInput:
+    return InvalidInput(
+        f"{what} is not among the {option} that {FILE} on this host allows",
+        fix=f"Use an allowed one, or have the host's administrator add it to {option} of that file.",
+        domain=domain,
+        share=share,
+    )
