@@ -76,6 +76,17 @@ inode_file_handles:
     - Requires virtiofsd 1.2. A wrapper script passes it, because libvirt has no XML for it.
   type: str
   choices: [never, prefer, mandatory]
+translate_uid:
+  description:
+    - How virtiofsd translates user ids, C(TYPE:SOURCE:TARGET:COUNT) as in its option C(--translate-uid). For example
+      C(squash-guest:0:1000:4294967295) lets everything that the guest creates belong to user 1000 of the host, which
+      fits a project directory of that user, and leaves no file of the host's root behind.
+    - Requires virtiofsd 1.13. A wrapper script passes it, because libvirt has no XML for it.
+  type: str
+translate_gid:
+  description:
+    - The same for group ids.
+  type: str
 idmap:
   description:
     - Mapping of user and group ids between guest and host, for C(qemu:///session). Requires libvirt 10.0 and virtiofsd

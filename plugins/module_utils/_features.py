@@ -55,6 +55,7 @@ FEATURES: tuple[Feature, ...] = (
     Feature(
         "inode_file_handles", "file handles instead of open files", 6009000, (1, 2, 0), legacy=False
     ),  # f5ce5c4: "prefer" under that name; the default since 1.13.3 (964a865)
+    Feature("translate", "translate owners between guest and host", 6009000, (1, 13, 0), legacy=False),  # its --help
     # The Rust daemon knows "no_flock" and "no_posix_lock" only, and libvirt refuses <lock> altogether
     # once the daemon reports "separate-options".
     Feature("lock", "file locks across guests", 6009000, None),

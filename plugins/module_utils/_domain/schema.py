@@ -25,6 +25,7 @@ from .values import (
     check_source,
     check_tag,
     check_text,
+    check_translation,
 )
 from .xml import codecs
 from .xml.places import Element
@@ -149,6 +150,8 @@ SHARE: tuple[Field, ...] = (
         choices=("never", "prefer", "mandatory"),
         feature="inode_file_handles",
     ),
+    Field("translate_uid", "translate-uid", codecs.WRAPPER_VALUE, check=check_translation, feature="translate"),
+    Field("translate_gid", "translate-gid", codecs.WRAPPER_VALUE, check=check_translation, feature="translate"),
     Field(
         "idmap",
         "idmap",

@@ -95,6 +95,21 @@ def check_ipv4(address: str) -> str | None:
     return None
 
 
+_ID_LIMIT = 2**32
+_TRANSLATION = re.compile(r"(map|guest|host|squash-guest|squash-host|forbid-guest):(\d{1,10}):(\d{1,10}):(\d{1,10})")
+
+
+def check_translation(text: str) -> str | None:
+    """A mapping of ids as virtiofsd takes it."""
+    match = _TRANSLATION.fullmatch(text)
+    if not match:
+        return f"{text!r} is not a mapping like squash-guest:0:1000:4294967295"
+    source, target, count = (int(number) for number in match.groups()[1:])
+    if count < 1 or source + count > _ID_LIMIT or target >= _ID_LIMIT:
+        return f"{text!r} exceeds the ids that Linux has, 0 to {_ID_LIMIT - 1}"
+    return None
+
+
 def between(low: int, high: int, unit: str = "") -> Check:
     def check(value: int) -> str | None:
         if low <= value <= high:

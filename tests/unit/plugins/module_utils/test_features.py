@@ -17,7 +17,7 @@ RUST_1_7 = Virtiofsd("/usr/libexec/virtiofsd", (1, 7, 2))
 RUST_1_13 = Virtiofsd("/usr/libexec/virtiofsd", (1, 13, 2))
 UNKNOWN = Virtiofsd("/usr/local/bin/wrapper", None)
 
-NOT_IN_C_DAEMON = {"cache_metadata", "inode_file_handles", "session", "idmap", "read_only"}
+NOT_IN_C_DAEMON = {"cache_metadata", "inode_file_handles", "session", "idmap", "read_only", "translate"}
 NOT_IN_LIBVIRT_9 = {"session", "idmap", "open_files", "read_only"}
 
 
@@ -30,7 +30,9 @@ def missing_on(libvirt: int, daemon: Virtiofsd | None) -> set[str]:
     [
         pytest.param(9000000, C_DAEMON, NOT_IN_C_DAEMON | NOT_IN_LIBVIRT_9, id="debian-12"),
         pytest.param(11003000, RUST_1_13, {"lock"}, id="debian-13"),
-        pytest.param(11003000, RUST_1_7, {"lock", "cache_metadata", "read_only"}, id="new-libvirt-old-daemon"),
+        pytest.param(
+            11003000, RUST_1_7, {"lock", "cache_metadata", "read_only", "translate"}, id="new-libvirt-old-daemon"
+        ),
         pytest.param(11003000, C_DAEMON, NOT_IN_C_DAEMON, id="new-libvirt-c-daemon"),
         pytest.param(11003000, UNKNOWN, {"lock"}, id="daemon-of-unknown-version"),
         pytest.param(11003000, None, {f.id for f in FEATURES} - {"socket"}, id="no-daemon"),
@@ -53,7 +55,7 @@ def test_libvirt_version_is_the_border(feature: Feature) -> None:
 @pytest.mark.parametrize(
     ("version", "brings"),
     [
-        (6009000, {"share", "queue_size", "cache", "xattr", "cache_metadata", "inode_file_handles"}),
+        (6009000, {"share", "queue_size", "cache", "xattr", "cache_metadata", "inode_file_handles", "translate"}),
         (7002000, {"sandbox"}),
         (7003000, {"socket"}),
         (7009000, {"hotplug"}),
@@ -75,6 +77,7 @@ def test_what_a_libvirt_release_brings(version: int, brings: set[str]) -> None:
         ("session", (1, 5, 1), (1, 6, 0)),
         ("idmap", (1, 5, 1), (1, 6, 0)),
         ("read_only", (1, 12, 0), (1, 13, 0)),
+        ("translate", (1, 12, 0), (1, 13, 0)),
     ],
 )
 def test_virtiofsd_version_is_the_border(

@@ -46,6 +46,17 @@ BAD_MACS = [
     ("ff:ff:ff:ff:ff:ff", "is a multicast address"),
 ]
 BAD_SHARES = [
+    *(
+        ({**DATA, "translate_uid": text}, problem)
+        for text, problem in (
+            ("0:1000:1", "is not a mapping"),
+            ("map:0:1000:1,--writeback", "is not a mapping"),
+            ("map:0:1000:1\n", "is not a mapping"),
+            ("map:0:1000:0", "exceeds the ids"),
+            ("squash-guest:1:0:4294967296", "exceeds the ids"),
+            ("map:0:4294967296:1", "exceeds the ids"),
+        )
+    ),
     ({"tag": "data"}, "exactly one of source and socket is required"),
     ({**DATA, "socket": "/run/s"}, "exactly one of source and socket is required"),
     ({"tag": "data", "source": "srv"}, "'srv' is not an absolute path"),

@@ -63,6 +63,8 @@ EXAMPLES: dict[str, dict[str, list[Any]]] = {
         "posix_lock": [True, False],
         "flock": [True, False],
         "inode_file_handles": ["never", "prefer", "mandatory"],
+        "translate_uid": ["squash-guest:0:1000:4294967295"],
+        "translate_gid": ["map:0:100:1"],
         "idmap": [IDMAP, {"uid": IDS, "gid": []}],
     },
     "DISK": {
