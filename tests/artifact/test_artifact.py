@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).parents[2]
 COLLECTION = "keystone.virtiofs"
 # What a user of the artifact needs, and nothing else.
 SHIPPED = {
-    *("CHANGELOG.rst", "CONTRIBUTING.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md"),
+    *("CHANGELOG.rst", "CONTRIBUTING.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "SECURITY.md"),
     *("changelogs", "docs", "meta", "nix", "playbooks", "plugins", "roles"),
 }
 NEEDED = {"LICENSE", "MANIFEST.json", "README.md", "meta", "playbooks", "plugins", "roles"}
