@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._domain.model import Observed, given_options
-from .._host.files import sources
+from .._host.files import logs
 from .._host.gateway import Gateway
 
 SSH_PORT = 22
@@ -43,7 +43,7 @@ def describe(gateway: Gateway, observed: Observed) -> dict[str, Any]:
         "interfaces": interfaces,
         "addresses": leased or forwarded,
         "ssh": _ssh(forward, leased),
-        "virtiofsd_logs": [] if gateway.is_remote else sources.virtiofsd_logs(observed.name, gateway.is_session),
+        "virtiofsd_logs": [] if gateway.is_remote else logs.virtiofsd_logs(observed.name, gateway.is_session),
     }
 
 

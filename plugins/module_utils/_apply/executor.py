@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Callable
 
@@ -32,9 +33,10 @@ from .._domain.model import (
     UnmountNosuid,
     WriteWrapper,
 )
-from .._errors import HostError
-from .._host.files import bind_mounts, disks, nosuid, state, wrappers
+from .._errors import GatewayError, HostError
+from .._host.files import bind_mounts, disks, logs, nosuid, state, wrappers
 from .._host.gateway import Gateway
+from .._untrusted import printable
 
 
 class Executor:
@@ -48,14 +50,26 @@ class Executor:
     def execute(self, domain: str, actions: Iterable[Action]) -> None:
         """Raises HostError and GatewayError; steps done so far are kept, and running the task again continues."""
         for action in actions:
+            began = time.time()
             try:
                 self._step(domain, action)
+            except GatewayError as error:
+                if isinstance(action, (AttachShare, Start)) and not self._gateway.is_remote:
+                    self._quote_virtiofsd(error, domain, began)
+                raise
             except HostError as error:
                 error.domain = domain
                 raise
             except OSError as error:
                 problem = f"{type(action).__name__} failed: {error}"
                 raise HostError(problem, fix="Correct this and run the task again.", domain=domain) from error
+
+    def _quote_virtiofsd(self, error: GatewayError, domain: str, since: float) -> None:
+        """Add to an error of a start what the daemon of a share has said about it."""
+        paths = logs.virtiofsd_logs(domain, self._gateway.is_session)
+        said = logs.last_error(paths, since - 1)  # files keep their time with less precision than the clock
+        if said:
+            error.problem = printable(f"{error.problem}; {said}")
 
     def _step(self, name: str, action: Action) -> None:
         steps: dict[type, Callable[[Any], None]] = {

@@ -27,31 +27,17 @@ from .._domain.xml.document import DomainXml, volume_xml
 from .._errors import GatewayError, WaitTimeout
 from .._untrusted import MOST_ADDRESSES, address
 from .._waiting import wait_until
+from . import fixes
 from .agent import AGENT_TIMEOUT, GuestAgent
 
 # A booting guest ignores the ACPI power button, so the request is repeated at this interval (seconds).
 SHUTDOWN_INTERVAL = 10.0
 
-# virErrorNumber: https://libvirt.org/html/libvirt-virterror.html
-NO_DOMAIN = 42
-_CONNECT_FIXES = {
-    38: "Is libvirtd running (systemctl start libvirtd; without systemd: service virtlogd start; service libvirtd"
-    " start), is the host reached, and is the user in group libvirt?",
-    45: "Run as root (become: true), or add the user to group libvirt.",
-}
-_DEFINE_FIXES = {
-    9: "A domain of that name or uuid exists; give another name, or leave <uuid> out of the XML.",
-    92: "The host's libvirt does not know an element of the XML.",
-}
-_FIXES = {
-    3: "The host's libvirt or QEMU is too old for this; keystone.virtiofs.host_info tells what it can do.",
-    55: "The domain's state does not allow it; keystone.virtiofs.domain_info shows the state.",
-    67: "The domain's definition does not allow it; see libvirt's message.",
-}
+NO_DOMAIN = 42  # of virErrorNumber
 
 
 @contextmanager
-def _translated(problem: str, domain: str | None = None, fixes: Mapping[int, str] | None = None) -> Iterator[None]:
+def _translated(problem: str, domain: str | None = None, by_code: Mapping[int, str] = fixes.OTHERS) -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
@@ -61,7 +47,7 @@ def _translated(problem: str, domain: str | None = None, fixes: Mapping[int, str
             code=code,
             libvirt_message=message,
             domain=domain,
-            fix=(_FIXES if fixes is None else fixes).get(code, ""),
+            fix=fixes.fix_for(code, message, by_code),
         ) from error
 
 
@@ -87,7 +73,7 @@ class Gateway:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        with _translated(f"cannot connect to {uri}", fixes=_CONNECT_FIXES):
+        with _translated(f"cannot connect to {uri}", by_code=fixes.CONNECT):
             self._connection = libvirt.open(uri)
 
     def __enter__(self) -> Gateway:
@@ -235,7 +221,7 @@ class Gateway:
                 domain=name,
                 fix="Run the task again.",
             )
-        with _translated("cannot define the domain", name, _DEFINE_FIXES):
+        with _translated("cannot define the domain", name, fixes.DEFINE):
             domain = self._connection.defineXMLFlags(document.text(), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
             return DomainXml(self._persistent_text(domain))
 

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of the host that a task names, and the logs that libvirt keeps of virtiofsd."""
+"""Files and directories of the host that a task names."""
 
 from __future__ import annotations
 
-import glob
-import os
 from pathlib import Path
 
 from ..._errors import InvalidInput
@@ -33,10 +31,3 @@ def real_path(path: str) -> str:
 
 def is_file(path: str) -> bool:
     return Path(path).is_file()
-
-
-def virtiofsd_logs(domain: str, session: bool) -> list[str]:
-    """The logs that libvirt keeps of the domain's virtiofsd processes, one per share."""
-    cache = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-    logs = Path(cache, "libvirt/qemu/log") if session else Path("/var/log/libvirt/qemu")
-    return sorted(str(path) for path in logs.glob(f"{glob.escape(domain)}-fs*-virtiofsd.log"))

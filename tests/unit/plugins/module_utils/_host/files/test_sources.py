@@ -29,13 +29,3 @@ def test_sources(tmp_path: Path) -> None:
         with pytest.raises(InvalidInput, match=f"source {tmp_path}/{name} ({problem})") as caught:
             sources.check_source(str(tmp_path / name))
         assert caught.value.fix
-
-
-def test_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    logs = tmp_path / "libvirt/qemu/log"
-    logs.mkdir(parents=True)
-    for name in ("a[b]-fs0-virtiofsd.log", "a[b]-fs10-virtiofsd.log", "ab-fs0-virtiofsd.log", "a[b].log"):
-        (logs / name).touch()
-    expected = [str(logs / "a[b]-fs0-virtiofsd.log"), str(logs / "a[b]-fs10-virtiofsd.log")]
-    assert sources.virtiofsd_logs("a[b]", session=True) == expected
