@@ -21,7 +21,7 @@ MESSAGES = [
     (
         67,
         "operation failed: Unable to find 'efi' firmware that is compatible with the current configuration",
-        "ovmf|UEFI",
+        "UEFI",
     ),
     (1, "qemu-kvm: unable to map backing store for guest RAM: Cannot allocate memory", "vm.nr_hugepages"),
     (1, "qemu-system-x86_64: cannot set up guest memory 'pc.ram': Cannot allocate memory", "Reduce memory"),
