@@ -75,8 +75,8 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (
             r"load of migration failed|operation failed: .*managed save",
             (
-                "The saved state cannot be resumed, for instance because files that the guest had open are gone. Discard"
-                " it with virsh managedsave-remove DOMAIN; the next start boots the guest."
+                "The saved state cannot be resumed, for instance because files that the guest had open are gone."
+                " Discard it with virsh managedsave-remove DOMAIN; the next start boots the guest."
             ),
         ),
         (
