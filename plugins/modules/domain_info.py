@@ -49,7 +49,7 @@ domains:
     - The domains by name, with their values of the options of M(keystone.virtiofs.domain).
     - C(shares) are those of the running domain, C(persistent_shares) those of its definition. C(shared_memory) says
       whether shares can be added, C(free_ports) how many of them by hot plug. C(managed) says whether this collection
-      created the domain.
+      created the domain. C(dead_shares) are the tags whose virtiofsd has ended; the guest waits for them indefinitely.
   returned: success
   type: dict
   sample:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._domain.model import Observed, given_options
-from .._host.files import logs
+from .._host.files import daemons, logs
 from .._host.gateway import Gateway
 
 SSH_PORT = 22
@@ -43,8 +43,17 @@ def describe(gateway: Gateway, observed: Observed) -> dict[str, Any]:
         "interfaces": interfaces,
         "addresses": leased or forwarded,
         "ssh": _ssh(forward, leased),
+        "dead_shares": dead_shares(observed, gateway),
         "virtiofsd_logs": [] if gateway.is_remote else logs.virtiofsd_logs(observed.name, gateway.is_session),
     }
+
+
+def dead_shares(observed: Observed, gateway: Gateway) -> list[str]:
+    """The tags of a running domain whose virtiofsd has ended, where this host can be asked."""
+    live = observed.live
+    if live is None or gateway.is_remote:
+        return []
+    return daemons.dead_shares(live.id, live.share_aliases(), gateway.is_session)
 
 
 def _ssh_forward(interfaces: list[dict[str, Any]]) -> dict[str, Any] | None:

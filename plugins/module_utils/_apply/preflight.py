@@ -17,6 +17,7 @@ from .._features import Virtiofsd
 from .._host import kvm, limits, ports, probe
 from .._host.files import bind_mounts, disks, nosuid, sources, state, wrappers
 from .._host.gateway import Gateway
+from .describe import dead_shares
 
 # Options of a domain, a share or a disk that name a file or directory of the host.
 _PATH_OPTIONS = ("source", "path", "backing", "iso", "kernel", "initrd", "serial_log")
@@ -52,6 +53,7 @@ class Preflight:
             binds=bind_mounts.list_binds(self._state, name) if self._local else {},
             nosuid=nosuid.list_nosuid(self._state, name) if self._local else {},
             ignores_setuid=self._ignores_setuid(options),
+            dead_shares=frozenset(dead_shares(observed, self._gateway)) if observed else frozenset(),
             wrappers=wrappers.list_wrappers(self._state, name, virtiofsd.path) if self._local and virtiofsd else {},
             real_paths=self._real_paths(options, observed),
             images=self._images(options, observed),

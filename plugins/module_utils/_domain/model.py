@@ -60,6 +60,7 @@ class Host:
     binds: Mapping[str, bool] = field(default_factory=dict)  # target: mounted read-only and in fstab
     nosuid: Mapping[str, bool] = field(default_factory=dict)  # source: mounted with nosuid for the domain, and in fstab
     ignores_setuid: frozenset[str] = frozenset()  # sources on file systems that were mounted with nosuid and nodev
+    dead_shares: frozenset[str] = frozenset()  # tags of the running domain whose virtiofsd has ended
     wrappers: Mapping[str, bool] = field(default_factory=dict)  # path: starts the virtiofsd that is there now
     real_paths: Mapping[str, str] = field(default_factory=dict)  # of sources, symbolic links resolved
     images: Mapping[str, DiskImage] = field(default_factory=dict)  # by path or pool/volume

@@ -42,6 +42,7 @@ from .model import (
 from .placement import check_placement, new_uses, uses
 from .running_domain import (
     changed_shares,
+    dead_shares,
     finish_restart,
     plan_attaching,
     plan_replacing,
@@ -181,7 +182,7 @@ def _plan_live(
     running = observed.live.shares()
     new = [share for share in shares if share["tag"] not in running]
     plugging, obstacles = plan_attaching(new, document, observed.live, host)
-    plan.restart_reasons = reasons + changed_shares(shares, running) + obstacles
+    plan.restart_reasons = reasons + changed_shares(shares, running) + dead_shares(shares, running, host) + obstacles
     if plan.restart_reasons and wanted["restart"] == "if_required":
         plan.actions += restart_actions(wanted)
         plan.restart_reasons = []
@@ -244,7 +245,7 @@ def _plan_share_present(wanted: Options, document: DomainXml, observed: Observed
     tag, running = share["tag"], observed.live.shares()
     if tag not in running:
         plugging, reasons = plan_attaching([share], document, observed.live, host)
-    elif differences(share, running[tag]):
+    elif differences(share, running[tag]) or tag in host.dead_shares:
         plugging, reasons = plan_replacing(wanted, document, observed.live, host)
     else:
         return False

@@ -62,6 +62,15 @@ def changed_shares(shares: Iterable[Options], running: Mapping[str, Options]) ->
     ]
 
 
+def dead_shares(shares: Iterable[Options], running: Mapping[str, Options], host: Host) -> list[str]:
+    """Shares of the task whose virtiofsd has ended: a guest that has one mounted waits for it indefinitely."""
+    return [
+        f"share {share['tag']}: its virtiofsd has ended"
+        for share in shares
+        if share["tag"] in running and share["tag"] in host.dead_shares
+    ]
+
+
 def plan_attaching(
     shares: Iterable[Options], document: DomainXml, live: DomainXml, host: Host
 ) -> tuple[list[Action], list[str]]:

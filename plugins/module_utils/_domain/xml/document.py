@@ -121,6 +121,11 @@ class DomainXml:
     def uuid(self) -> str | None:
         return get(self.root, "uuid")
 
+    @property
+    def id(self) -> str | None:
+        """libvirt's number of a running domain."""
+        return get(self.root, "@id")
+
     def options(self) -> dict[str, Any]:
         """The scalar options of the schema, as this document has them."""
         return read_fields(DOMAIN, self.root)
@@ -202,6 +207,11 @@ class DomainXml:
             )
             for element in self._share_elements()
         }
+
+    def share_aliases(self) -> dict[str, str]:
+        """libvirt's name of each share's device by tag, in the XML of a running domain."""
+        elements = ((get(element, "target/@dir"), get(element, "alias/@name")) for element in self._share_elements())
+        return {tag: alias for tag, alias in elements if tag and alias}
 
     def set_share(self, values: Mapping[str, Any], backend: ShareBackend) -> None:
         element = self.share_element(values["tag"])

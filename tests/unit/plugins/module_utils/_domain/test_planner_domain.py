@@ -894,3 +894,12 @@ def test_a_share_below_one_that_the_domain_has_already_is_refused() -> None:
 def test_the_new_medium_is_what_was_asked_for() -> None:
     [_define, action] = plan_for("everything", running=True, iso="").actions
     assert action == ChangeMedium("")
+
+
+def test_a_share_whose_daemon_has_ended_needs_a_restart() -> None:
+    host = replace(host_of("libvirt-11.3", "store"), dead_shares=frozenset({STORE["tag"]}))
+    seen = observed("libvirt-11.3", "store", running=True)
+    plan = plan_domain(task_of("libvirt-11.3", "store", state="running"), seen, host)
+    assert plan.restart_reasons == [f"share {STORE['tag']}: its virtiofsd has ended"]
+    plan = plan_domain(task_of("libvirt-11.3", "store", state="running", restart="if_required"), seen, host)
+    assert steps(plan) == ["NoteRestart", "Shutdown", "Start", "NoteRestart"]
