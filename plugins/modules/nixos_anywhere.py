@@ -8,27 +8,27 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nixos_anywhere
 short_description: Install NixOS on a machine with nixos-anywhere
+version_added: 0.1.0
 description:
-  - Wipes the machine. Ask M(keystone.virtiofs.nixos_guest_info) before, which is what the role
+  - Erases the machine's disks. Run M(keystone.virtiofs.nixos_guest_info) first, as the role
     P(keystone.virtiofs.nixos_guest#role) does.
-  - Runs nixos-anywhere with a limit, since it waits for ever for a machine that it does not reach, and keeps its
-    output, line by line as it comes and without the password, in a log that only its owner may read.
-  - nixos-anywhere does not check host keys, and no option makes it do so.
-author:
-  - keystone contributors (@ncrmro)
+  - Runs nixos-anywhere with a timeout, because it waits indefinitely for an unreachable machine. Its output is written
+    to a log that only its owner can read; the password is removed.
+  - nixos-anywhere does not check host keys, so O(host_key) and O(known_hosts) have no effect.
+author: keystone contributors (@ncrmro)
 attributes:
   check_mode:
     description: Returns the command line and runs nothing.
     support: full
   diff_mode:
-    description: There is nothing to show.
+    description: An installation has no diff.
     support: none
 extends_documentation_fragment:
-  - keystone.virtiofs.guest
+  - keystone.virtiofs._guest
 options:
   command:
     description:
-      - How nixos-anywhere is run.
+      - The command that runs nixos-anywhere.
     type: list
     elements: str
     default: [nixos-anywhere]
@@ -38,7 +38,7 @@ options:
     type: str
   toplevel:
     description:
-      - Store path of the system, with O(disko_script) instead of O(flake).
+      - Store path of the system, together with O(disko_script); an alternative to O(flake).
     type: path
   disko_script:
     description:
@@ -49,49 +49,49 @@ options:
       - File for the output.
     type: path
     required: true
-  limit:
+  timeout:
     description:
-      - How long it may take, in seconds.
+      - Timeout for the installation in seconds.
     type: int
     default: 3600
   password:
     description:
-      - The ssh password, where no key is let in yet. nixos-anywhere then needs sshpass.
+      - The ssh password of a machine that accepts no key yet. nixos-anywhere then needs sshpass.
     type: str
   phases:
     description:
-      - Which of its phases it runs; all when not given.
+      - The phases of nixos-anywhere to run. By default all.
     type: list
     elements: str
     choices: [kexec, disko, install, reboot]
   kexec:
     description:
-      - Another tarball to boot the installer from, a file or a URL.
+      - A tarball to boot the installer from instead of the default one, as a file or a URL.
     type: str
-  post_kexec_port:
+  post_kexec_ssh_port:
     description:
-      - Port of the installer's ssh server after kexec, where a port of another machine is forwarded to it. By default
-        22, whatever O(port) is.
+      - Port of the installer's ssh server after kexec, needed where a port of another machine is forwarded to it. By
+        default 22, whatever O(port) is.
     type: int
   build_on:
     description:
-      - Where the system is built.
+      - Where to build the system.
     type: str
     choices: [auto, local, remote]
   hardware_config:
     description:
-      - Have the machine's hardware configuration generated; needs O(flake).
+      - Generate the machine's hardware configuration. Requires O(flake).
     type: dict
     suboptions:
       backend:
         description:
-          - What generates it.
+          - The program that generates the configuration.
         type: str
         choices: [nixos-facter, nixos-generate-config]
         required: true
       path:
         description:
-          - The file it is written to.
+          - The file to write.
         type: path
         required: true
   extra_files:
@@ -100,39 +100,39 @@ options:
     type: path
   disk_encryption_keys:
     description:
-      - Files with keys that are given to the installer.
+      - Files with keys to copy to the installer.
     type: list
     elements: dict
     suboptions:
       remote:
         description:
-          - Where the installer finds it.
+          - Path of the file in the installer.
         type: path
         required: true
       local:
         description:
-          - Where it is now.
+          - Path of the file on the machine that runs the module.
         type: path
         required: true
   copy_host_keys:
     description:
-      - Whether the new system keeps the host keys that the machine has now.
+      - Whether the new system keeps the current host keys of the machine.
     type: bool
     default: false
   extra_arguments:
     description:
-      - More arguments for nixos-anywhere.
+      - Additional arguments for nixos-anywhere.
     type: list
     elements: str
     default: []
 seealso:
   - name: nixos-anywhere
-    description: Its own reference.
+    description: The reference of nixos-anywhere.
     link: https://github.com/nix-community/nixos-anywhere/blob/main/docs/reference.md
 """
 
 EXAMPLES = r"""
-- name: Install
+- name: Install the system web
   keystone.virtiofs.nixos_anywhere:
     name: web
     address: 192.168.100.20
@@ -149,10 +149,20 @@ command:
   sample: [nixos-anywhere, --flake, "/etc/nixos#web", --target-host, root@192.168.100.20, --ssh-port, "22"]
 log_end:
   description: The last lines of the log.
-  returned: when it has run
+  returned: when nixos-anywhere was run
   type: list
   elements: str
   sample: ["### Done! ###"]
+problem:
+  description: What failed, with the end of the log.
+  returned: failure
+  type: str
+  sample: nixos-anywhere did not end within 3600 s; the end of /var/log/keystone-virtiofs/web-install.log
+fix:
+  description: What to do.
+  returned: failure
+  type: str
+  sample: Install nixos-anywhere, or set command (role variable nixos_guest_anywhere).
 """
 
 import shutil
@@ -165,18 +175,19 @@ from ..module_utils._errors import InvalidInput, VirtiofsError
 from ..module_utils._nixos import nixos_anywhere, ssh
 
 
-def install(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    command = [*params["command"], *nixos_anywhere.arguments(ssh.Target.of(params), params)]
+def install(module: AnsibleModule) -> dict[str, Any]:
+    params = module.params
+    command = [*params["command"], *nixos_anywhere.arguments(ssh.Target.of(params, module.tmpdir), params)]
     if shutil.which(command[0]) is None:
         raise InvalidInput(
-            f"{command[0]} is not there",
-            fix="Install nixos-anywhere, run this in the flake's development shell, or set nixos_guest_anywhere.",
+            f"{command[0]} is not installed",
+            fix="Install nixos-anywhere, or set command (role variable nixos_guest_anywhere).",
         )
     result: dict[str, Any] = {"changed": True, "command": command}
-    if check_mode:
+    if module.check_mode:
         return result
     log = Path(params["log"])
-    return {**result, "log_end": nixos_anywhere.run(command, log, params["limit"], params["password"])}
+    return {**result, "log_end": nixos_anywhere.run(command, log, params["timeout"], params["password"])}
 
 
 def main() -> None:
@@ -193,11 +204,11 @@ def main() -> None:
             "toplevel": {"type": "path"},
             "disko_script": {"type": "path"},
             "log": {"type": "path", "required": True},
-            "limit": {"type": "int", "default": 3600},
+            "timeout": {"type": "int", "default": 3600},
             "password": {"type": "str", "no_log": True},
             "phases": {"type": "list", "elements": "str", "choices": ["kexec", "disko", "install", "reboot"]},
             "kexec": {"type": "str"},
-            "post_kexec_port": {"type": "int"},
+            "post_kexec_ssh_port": {"type": "int"},
             "build_on": {"type": "str", "choices": ["auto", "local", "remote"]},
             "hardware_config": {"type": "dict", "options": hardware},
             "extra_files": {"type": "path"},
@@ -211,7 +222,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        result = install(module.params, module.check_mode)
+        result = install(module)
     except VirtiofsError as error:
         module.fail_json(exception=error, **error.as_result())
     module.exit_json(**result)

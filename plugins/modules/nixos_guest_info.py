@@ -1,107 +1,182 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Tell what a machine runs, and what has to be done so that it runs a NixOS system."""
+"""Find out what a machine runs, and what must be done so that it runs a NixOS system."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nixos_guest_info
-short_description: What a machine runs, and what makes it run a NixOS system
+short_description: Gather information about a NixOS guest and what makes it run a system
+version_added: 0.1.0
 description:
-  - Looks at a machine over ssh and decides what has to be done so that it runs the system O(toplevel).
-  - Run it where that system is built. It changes nothing, and fails where nothing may be done, for instance since the
-    machine would be wiped without consent.
+  - Inspects a machine and its libvirt domain, and decides what must be done so that the machine runs the system
+    O(toplevel).
+  - Run it where the system is built. It changes nothing. It fails if no action is permitted, for example because the
+    machine would be erased without consent.
   - Made for the role P(keystone.virtiofs.nixos_guest#role).
-author:
-  - keystone contributors (@ncrmro)
+author: keystone contributors (@ncrmro)
 attributes:
   check_mode:
-    description: It changes nothing.
+    description: Changes nothing, in check mode or not.
     support: full
   diff_mode:
-    description: It changes nothing.
-    support: none
+    description: There is nothing to show.
+    support: N/A
 extends_documentation_fragment:
-  - keystone.virtiofs.guest
+  - keystone.virtiofs._guest
+  - keystone.virtiofs._options.connection
 options:
   toplevel:
     description:
-      - Store path of the wanted system.
+      - Store path of the requested system.
     type: path
     required: true
   method:
     description:
-      - V(install) with nixos-anywhere, V(switch) an installed NixOS, V(direct) boot of kernel and initrd from the
-        host's store. V(auto) takes the one that fits what is found.
+      - V(install) installs with nixos-anywhere, V(switch) switches an installed NixOS, V(direct) boots kernel and
+        initrd from the host's store. V(auto) chooses the method that fits the machine.
     type: str
     choices: [auto, install, switch, direct]
     default: auto
   domain:
     description:
-      - State of the machine's libvirt domain. V(none) for a machine that is no VM of this host.
-      - Only a machine that runs is looked at.
+      - Name of the machine's libvirt domain. Omit it for a machine that is not a VM of this host.
+      - Without such a domain, O(address) says that the machine is not a VM of this host.
     type: str
-    choices: [none, absent, "off", running]
-    default: none
-  boots_directly:
+  address:
     description:
-      - Whether the domain boots a system of the host's store.
-    type: bool
-    default: false
+      - Address of the ssh server, as seen from the machine that runs the module. By default the address that libvirt
+        reports for O(domain), otherwise O(name).
+    type: str
+  port:
+    description:
+      - Port of the ssh server. By default the port of the host that O(domain) forwards to it, otherwise 22.
+    type: int
+  host_key:
+    description:
+      - The ssh host key of the machine, C(TYPE KEY). By default, the guest agent of a running O(domain) reports it
+        (ed25519); without an answer of the agent, it is looked up in O(known_hosts).
+    type: str
   password:
     description:
-      - The ssh password, where no key is let in yet. It needs sshpass.
+      - The ssh password of a machine that accepts no key yet. Requires sshpass.
     type: str
   wipe:
     description:
-      - Names of machines that an installation may wipe although they run something else than an installer.
+      - Names of machines that an installation may erase although they run another system than a NixOS installer.
     type: list
     elements: str
     default: []
   reinstall:
     description:
-      - Whether an installed NixOS is installed anew.
+      - Whether to reinstall an installed NixOS.
     type: bool
     default: false
 seealso:
   - module: keystone.virtiofs.nixos_switch
+  - module: keystone.virtiofs.nixos_anywhere
+  - module: keystone.virtiofs.domain_info
 """
 
 EXAMPLES = r"""
-- name: See what has to be done
+- name: Find out what makes a VM run the system
   keystone.virtiofs.nixos_guest_info:
     name: web
+    domain: web
+    toplevel: /nix/store/4qbav8240fm46l37jzr65md9zi1393rh-nixos-system-web-26.05
+  register: plan
+
+- name: The same for a machine that is not a VM of this host
+  keystone.virtiofs.nixos_guest_info:
+    name: printer
     address: 192.168.100.20
     toplevel: /nix/store/4qbav8240fm46l37jzr65md9zi1393rh-nixos-system-web-26.05
-  register: web
 """
 
 RETURN = r"""
 action:
-  description: What has to be done. V(boot) is a direct boot.
+  description: What must be done; V(none), V(boot) (directly, from the host's store), V(install) or V(switch).
   returned: success
   type: str
   sample: switch
 reason:
-  description: Why.
+  description: The reason for the action.
   returned: success
   type: str
-  sample: it runs /nix/store/6c2p0v8rk1zfq7yv4h9b0n5q1m3xwdzs-nixos-system-web-26.05
+  sample: the guest runs /nix/store/6c2p0v8rk1zfq7yv4h9b0n5q1m3xwdzs-nixos-system-web-26.05
+direct_boot:
+  description: Whether the domain boots directly from the host's store, so that its kernel and initrd must be those of
+    O(toplevel).
+  returned: success
+  type: bool
+  sample: false
+vm:
+  description:
+    - The domain as M(keystone.virtiofs.domain_info) returns it; C(direct_system) is the store path of the system that
+      the domain boots directly, or null. C(state) is V(absent) if the domain does not exist.
+    - null for a machine that is not a VM of this host.
+  returned: always, unless libvirt fails
+  type: dict
+  sample:
+    name: web
+    state: running
+    direct_system: null
+    addresses: [192.168.100.20]
+    ssh: {host: 192.168.100.20, port: 22}
+address:
+  description: Address of the ssh server.
+  returned: always, unless libvirt fails
+  type: str
+  sample: 192.168.100.20
+port:
+  description: Port of the ssh server.
+  returned: always, unless libvirt fails
+  type: int
+  sample: 22
+host_key:
+  description: The ssh host key that O(host_key) or the guest agent names; null if only O(known_hosts) has it.
+  returned: always, unless libvirt fails
+  type: str
+  sample: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2cBXq3M6Ybq1nq8hVYQ1sK7nRkP5b9Xw2m4c6d8e0f
 machine:
   description:
-    - What was found. C(current_system), and C(booted_system), the one that it was booted with, are store paths or null;
-      C(profile) is the one that it boots next, if it has a choice, and C(registration) what its Nix was told at boot.
-  returned: always
+    - What the machine runs. C(current_system) and C(booted_system), the system that it ran after the boot, are store
+      paths or null. C(profile) is the boot default, null for a system without one, and C(registration) the store path
+      with the registration that Nix loaded at boot.
+    - C(problem) and C(fix) say why a machine is not C(reachable). A domain that does not run is not inspected.
+  returned: always, unless libvirt fails
   type: dict
   sample:
     reachable: true
+    problem: ""
+    fix: ""
     os_id: nixos
     variant_id: ""
     current_system: /nix/store/6c2p0v8rk1zfq7yv4h9b0n5q1m3xwdzs-nixos-system-web-26.05
     booted_system: /nix/store/6c2p0v8rk1zfq7yv4h9b0n5q1m3xwdzs-nixos-system-web-26.05
     profile: /nix/store/6c2p0v8rk1zfq7yv4h9b0n5q1m3xwdzs-nixos-system-web-26.05
     registration: null
+problem:
+  description: Why no action is permitted, or what failed.
+  returned: failure
+  type: str
+  sample: "web runs debian; an installation would erase its disks"
+fix:
+  description: What to do.
+  returned: failure
+  type: str
+  sample: "To allow this, list the machine in wipe (role variable nixos_guest_wipe): [web]."
+libvirt_code:
+  description: The number of libvirt's error.
+  returned: when libvirt fails
+  type: int
+  sample: 38
+libvirt_message:
+  description: The text of libvirt's error.
+  returned: when libvirt fails
+  type: str
+  sample: "Failed to connect socket to '/var/run/libvirt/libvirt-sock': No such file or directory"
 """
 
 from dataclasses import asdict
@@ -109,71 +184,80 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._errors import VirtiofsError
+from ..module_utils._apply import task
+from ..module_utils._apply.controller import Controller
+from ..module_utils._domain import schema
+from ..module_utils._errors import VirtiofsError, WaitTimeout
 from ..module_utils._nixos import decision, ssh
+from ..module_utils._nixos.inspection import inspect
+from ..module_utils._waiting import wait_until
 
-# One line for each: what os-release says (a NixOS may have it in ID_LIKE alone), then where the links lead.
-_LOOK = """\
-[ ! -r /etc/os-release ] || . /etc/os-release
-echo "$ID $ID_LIKE"
-echo "$VARIANT_ID"
-for link in /run/current-system /run/booted-system /nix/var/nix/profiles/system; do
-    if [ -e "$link" ]; then readlink -f "$link"; else echo; fi
-done
-sed 's/.*\\<regInfo=\\([^ ]*\\).*/\\1/; t; d' /proc/cmdline
-"""
+# The guest agent may start after the ssh server.
+AGENT_TIMEOUT = 15.0
 
 
-def look(params: dict[str, Any]) -> decision.Machine:
-    domain = {"domain": params["domain"], "boots_directly": params["boots_directly"]}
-    if params["domain"] in ("absent", "off"):
-        return decision.Machine(**domain)
+def find_domain(module: AnsibleModule) -> tuple[dict[str, Any] | None, str | None]:
+    """The facts of the machine's domain, if it has one, and the host key that its guest agent reports."""
+    name = module.params["domain"]
+    if not name:
+        return None, None
+    task.require_libraries(module)
+    with Controller(module.params["uri"], check_mode=True) as controller:
+        facts = controller.describe_domains([name]).get(name, {"name": name, "state": "absent"})
+        is_asked = facts["state"] == "running" and not module.params["host_key"]
+        return facts, ask_host_key(controller, name) if is_asked else None
+
+
+def ask_host_key(controller: Controller, name: str) -> str | None:
+    """The host key that the guest agent reports; None if no agent answers."""
     try:
-        answer = ssh.Connection(ssh.Target.of(params)).check(_LOOK)
-    except VirtiofsError as error:
-        return decision.Machine(**domain, problem=error.problem, fix=error.fix)
-    ids, variant_id, *paths = answer.split("\n")[:6]
-    current, booted, profile, registration = (path or None for path in paths)
-    return decision.Machine(
-        **domain,
-        reachable=True,
-        os_id="nixos" if "nixos" in ids.split() else ids.split(" ")[0],
-        variant_id=variant_id,
-        current_system=current,
-        booted_system=booted,
-        profile=profile,
-        registration=registration,
-    )
+        return wait_until(lambda: controller.ask_host_key(name), AGENT_TIMEOUT, lambda: WaitTimeout("no answer"))
+    except WaitTimeout:
+        return None
 
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **ssh.ARGUMENT_SPEC,
-            "toplevel": {"type": "path", "required": True},
-            "method": {"type": "str", "choices": list(decision.METHODS), "default": "auto"},
-            "domain": {"type": "str", "choices": list(decision.DOMAIN_STATES), "default": "none"},
-            "boots_directly": {"type": "bool", "default": False},
-            "password": {"type": "str", "no_log": True},
-            "wipe": {"type": "list", "elements": "str", "default": []},
-            "reinstall": {"type": "bool", "default": False},
-        },
-        supports_check_mode=True,
-    )
+def gather(module: AnsibleModule, result: dict[str, Any]) -> None:
+    """Fill in the result step by step, so that a failure returns what was found until then."""
     params = module.params
-    machine = look(params)
-    wanted = decision.Wanted(
+    facts, agents_key = find_domain(module)
+    vm = decision.Vm.of(facts, params)
+    endpoint = asdict(decision.Endpoint.of(params, vm, agents_key))
+    result.update(endpoint, vm={**facts, "direct_system": vm.direct_system} if facts and vm else None)
+    target = ssh.Target.of({**params, **endpoint}, module.tmpdir)
+    is_off = vm is not None and not vm.is_running
+    machine = decision.Machine() if is_off else inspect(ssh.Connection(target))
+    result["machine"] = asdict(machine)
+    request = decision.SystemRequest(
         name=params["name"],
         toplevel=params["toplevel"],
         method=params["method"],
         may_wipe=params["name"] in params["wipe"],
         reinstall=params["reinstall"],
     )
+    result.update(asdict(decision.decide(vm, machine, request)))
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **ssh.ARGUMENT_SPEC,
+            **schema.argument_spec((schema.URI,)),
+            "port": {"type": "int"},
+            "toplevel": {"type": "path", "required": True},
+            "method": {"type": "str", "choices": list(decision.METHODS), "default": "auto"},
+            "domain": {"type": "str"},
+            "password": {"type": "str", "no_log": True},
+            "wipe": {"type": "list", "elements": "str", "default": []},
+            "reinstall": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    result: dict[str, Any] = {"changed": False}
     try:
-        decided = decision.decide(machine, wanted)
+        gather(module, result)
     except VirtiofsError as error:
-        module.fail_json(exception=error, machine=asdict(machine), **error.as_result())
-    module.exit_json(changed=False, machine=asdict(machine), **asdict(decided))
+        module.fail_json(exception=error, **{**result, **error.as_result()})
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

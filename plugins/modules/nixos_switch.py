@@ -1,46 +1,47 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Switch a guest to another NixOS system; it goes back by itself when nobody reaches it afterwards."""
+"""Switch a guest to another NixOS system. The guest rolls back by itself unless it is reached afterwards."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nixos_switch
-short_description: Switch a guest to a NixOS system, with a way back
+short_description: Switch a guest to a NixOS system, with automatic rollback
+version_added: 0.1.0
 description:
   - Run it on the guest's host, where the system O(toplevel) is built.
-  - Where the guest sees the whole system already, through the share of its host's store, the guest's Nix is told of it
-    and nothing is copied. Otherwise it is copied over ssh.
-  - The activation runs as a unit of the guest, so it outlives the connection. Unless this module reaches the guest over
-    a new connection within O(confirmation_limit), or when the activation fails, the guest activates its previous system
-    again by itself. So it does when the new one cannot be made the one to boot next.
-  - The new system is the one to be booted next only after that. A power cut before leaves the previous one.
-author:
-  - keystone contributors (@ncrmro)
+  - If the guest sees the whole system in the share of its host's store, the store paths are registered in the guest's
+    Nix database and nothing is copied. Otherwise the system is copied over ssh.
+  - The activation runs as a unit of the guest, so it survives a lost connection. If the activation fails, or if this
+    module does not reach the guest over a new connection within O(confirmation_timeout), the guest activates its
+    previous system again by itself. The same happens if the new system cannot be made the boot default.
+  - The new system becomes the boot default only after the confirmation. A power cut before that boots the previous
+    system.
+author: keystone contributors (@ncrmro)
 attributes:
   check_mode:
-    description: Tells whether the guest would be switched.
+    description: Predicts whether the guest would be switched.
     support: full
   diff_mode:
     description: Shows the two systems.
     support: full
 extends_documentation_fragment:
-  - keystone.virtiofs.guest
+  - keystone.virtiofs._guest
 options:
   toplevel:
     description:
       - Store path of the system.
     type: path
     required: true
-  activation_limit:
+  activation_timeout:
     description:
-      - How long the activation may take, in seconds.
+      - Timeout for the activation in seconds.
     type: int
     default: 600
-  confirmation_limit:
+  confirmation_timeout:
     description:
-      - How long after the activation the guest waits to be reached, in seconds.
+      - How long the guest waits to be reached after the activation, in seconds.
     type: int
     default: 60
 seealso:
@@ -62,25 +63,36 @@ previous:
   type: str
   sample: /nix/store/6c2p0v8rk1zfq7yv4h9b0n5q1m3xwdzs-nixos-system-web-26.05
 registered:
-  description: How many store paths the guest's Nix was told of, because they are in the share.
-  returned: when it was switched
+  description: Number of store paths that were registered in the guest's Nix database because the share already provides
+    them.
+  returned: when the guest was switched
   type: int
   sample: 812
 copied:
-  description: How many store paths the copied system consists of; 0 when nothing was copied.
-  returned: when it was switched
+  description: Number of store paths of a system that was copied; 0 if nothing was copied.
+  returned: when the guest was switched
   type: int
   sample: 0
 failed_units:
-  description: Units that did not start. The switch itself went well, and a warning names them.
-  returned: when it was switched
+  description: Units that failed to start although the switch succeeded. A warning names them, too.
+  returned: when the guest was switched
   type: str
   sample: ""
 log:
-  description: What switch-to-configuration said.
-  returned: when it was activated
+  description: Output of switch-to-configuration.
+  returned: when the guest was switched, or has rolled back
   type: str
   sample: activating the configuration...
+problem:
+  description: What failed, and which system the guest runs.
+  returned: failure
+  type: str
+  sample: "web: the guest was not reached within 60 s of the activation of /nix/store/..., and the guest rolled back"
+fix:
+  description: What to do.
+  returned: failure
+  type: str
+  sample: Increase activation_timeout (role variable nixos_guest_activation_timeout).
 """
 
 from dataclasses import asdict
@@ -90,26 +102,26 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._errors import VirtiofsError
 from ..module_utils._nixos import ssh
-from ..module_utils._nixos.switch import Provided, Systems, activate, provide
+from ..module_utils._nixos.switch import Provided, Systems, Timeouts, activate, provide
 
 
 def switch(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
-    guest, toplevel = ssh.Connection(ssh.Target.of(params)), params["toplevel"]
+    guest, toplevel = ssh.Connection(ssh.Target.of(params, module.tmpdir)), params["toplevel"]
     systems = Systems.of(guest, toplevel)
     result = {
-        "changed": {systems.current, systems.booted_next} != {toplevel},
+        "changed": {systems.current, systems.boot_default} != {toplevel},
         "previous": systems.current,
         "diff": {"before": f"{systems.current}\n", "after": f"{toplevel}\n"},
     }
     if module.check_mode or not result["changed"]:
         return result
     provided = Provided() if systems.is_valid else provide(guest, toplevel)
-    limits = (params["activation_limit"], params["confirmation_limit"])
-    seen = activate(guest, toplevel, systems.way_back(toplevel), *limits)
-    if seen.failed_units:
-        module.warn(f"{params['name']} runs {toplevel}, and these units failed: {seen.failed_units}")
-    return {**result, **asdict(provided), "failed_units": seen.failed_units, "log": seen.log}
+    timeouts = Timeouts(params["activation_timeout"], params["confirmation_timeout"])
+    status = activate(guest, toplevel, systems.rollback_target(toplevel), timeouts)
+    if status.failed_units:
+        module.warn(f"{params['name']} runs {toplevel}, but these units failed: {status.failed_units}")
+    return {**result, **asdict(provided), "failed_units": status.failed_units, "log": status.log}
 
 
 def main() -> None:
@@ -117,8 +129,8 @@ def main() -> None:
         argument_spec={
             **ssh.ARGUMENT_SPEC,
             "toplevel": {"type": "path", "required": True},
-            "activation_limit": {"type": "int", "default": 600},
-            "confirmation_limit": {"type": "int", "default": 60},
+            "activation_timeout": {"type": "int", "default": 600},
+            "confirmation_timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
     )

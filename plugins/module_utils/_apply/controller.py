@@ -91,12 +91,15 @@ class Controller:
             found = describe(self._gateway, domain)
             if not host_keys:
                 return found
-            key = self._gateway.agent(domain.name).read_file(SSH_HOST_KEY) if domain.is_active else None
-            return {**found, "ssh_host_key": ssh_host_key(key)}
+            return {**found, "ssh_host_key": self.ask_host_key(domain.name) if domain.is_active else None}
 
         # A guest that does not answer costs seconds; asked side by side, it does not delay the others.
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
             return dict(zip(chosen, pool.map(facts, chosen.values())))
+
+    def ask_host_key(self, name: str) -> str | None:
+        """The ssh host key of a running guest, as its agent reports it; None without a proper answer."""
+        return ssh_host_key(self._gateway.agent(name).read_file(SSH_HOST_KEY))
 
     def _apply(self, wanted: list[Options], purge: bool) -> dict[str, dict[str, Any]]:
         for options in wanted:

@@ -16,9 +16,7 @@ from .controller import Controller
 
 def run(module: AnsibleModule, work: Callable[[Controller], dict[str, Any]]) -> None:
     """Do the work over one connection and leave the module, also when it fails."""
-    for library, error in (("libvirt-python", LIBVIRT_IMPORT_ERROR), ("lxml", LXML_IMPORT_ERROR)):
-        if error:
-            module.fail_json(msg=missing_required_lib(library), exception=error)
+    require_libraries(module)
     try:
         with Controller(module.params["uri"], module.check_mode) as controller:
             result = work(controller)
@@ -27,3 +25,10 @@ def run(module: AnsibleModule, work: Callable[[Controller], dict[str, Any]]) -> 
     except VirtiofsError as error:
         module.fail_json(exception=error, **error.as_result())
     module.exit_json(**result)
+
+
+def require_libraries(module: AnsibleModule) -> None:
+    """Leave the module unless everything that a Controller needs can be imported."""
+    for library, error in (("libvirt-python", LIBVIRT_IMPORT_ERROR), ("lxml", LXML_IMPORT_ERROR)):
+        if error:
+            module.fail_json(msg=missing_required_lib(library), exception=error)

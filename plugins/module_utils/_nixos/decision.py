@@ -1,32 +1,78 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What has to be done so that a machine runs a NixOS system. Pure: decides from what was found."""
+"""What must be done so that a machine runs a NixOS system. Pure: decides from what was found."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .._errors import InvalidInput
 
 METHODS = ("auto", "install", "switch", "direct")
-DOMAIN_STATES = ("none", "absent", "off", "running")
 
 NONE, BOOT, INSTALL, SWITCH = "none", "boot", "install", "switch"
+
+_DIRECT_SYSTEM = re.compile(r"(?:^|\s)init=(/nix/store/[^/\s]+)")
+
+
+@dataclass(frozen=True)
+class Vm:
+    """The libvirt domain of a machine."""
+
+    state: str  # absent, stopped, paused, running
+    direct_system: str | None = None  # the system of the host's store that the domain boots directly
+    address: str | None = None  # of its ssh server
+    port: int | None = None
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Vm | None:
+        """The domain with these facts, which are those of module domain_info; None for a machine without a domain.
+
+        A machine that has an address, but no domain of its name, is not a VM of this host.
+        """
+        if facts is None or (facts["state"] == "absent" and options["address"]):
+            return None
+        ssh = facts.get("ssh") or {}
+        init = _DIRECT_SYSTEM.search(facts.get("cmdline") or "")
+        return cls(facts["state"], init and init[1], ssh.get("host"), ssh.get("port"))
+
+    @property
+    def is_running(self) -> bool:
+        return self.state == "running"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """The machine's ssh server. ``host_key`` is None if only the known_hosts file may have the key."""
+
+    address: str
+    port: int
+    host_key: str | None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], vm: Vm | None, agents_key: str | None) -> Endpoint:
+        """What the options say goes before what is known of the domain."""
+        return cls(
+            address=options["address"] or (vm and vm.address) or options["name"],
+            port=options["port"] or (vm and vm.port) or 22,
+            host_key=options["host_key"] or agents_key,
+        )
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What was found. ``domain`` is the state of its libvirt domain, ``none`` for a machine that is no VM of ours."""
+    """What was found on the machine itself."""
 
-    domain: str = "none"
-    boots_directly: bool = False  # its domain boots a system of the host's store
     reachable: bool = False
-    problem: str = ""  # why it was not reached
+    problem: str = ""  # why the machine was not reached
     fix: str = ""
     os_id: str = ""
     variant_id: str = ""
     current_system: str | None = None
     booted_system: str | None = None
-    profile: str | None = None  # the system it boots next
+    profile: str | None = None  # the boot default
     registration: str | None = None  # of the store paths that were valid from boot on
 
     @property
@@ -38,21 +84,21 @@ class Machine:
         return self.os_id == "nixos" and not self.is_installer
 
     @property
-    def described(self) -> str:
+    def description(self) -> str:
         if self.is_installer:
             return "a NixOS installer"
         if self.is_nixos:
             return f"NixOS with {self.current_system}"
-        return f"{self.os_id or 'an unknown system'}"
+        return self.os_id or "an unknown system"
 
     def runs(self, toplevel: str) -> bool:
-        """It runs the system, and nothing else is to be booted next. A root on tmpfs has no profile."""
+        """Whether the machine runs the system and has no other boot default. A root on tmpfs has no profile."""
         return self.is_nixos and self.current_system == toplevel and self.profile in (None, toplevel)
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What the task asks for. ``may_wipe``: its consent names this machine."""
+class SystemRequest:
+    """What the task asks for. ``may_wipe``: the task's consent names this machine."""
 
     name: str
     toplevel: str
@@ -63,72 +109,87 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Decision:
-    """The action, and for people why."""
+    """The action, and a reason for people.
+
+    ``direct_boot``: the domain must get the system's kernel and initrd, for this boot or for its next one.
+    """
 
     action: str
     reason: str
+    direct_boot: bool = False
 
 
-def decide(machine: Machine, wanted: Wanted) -> Decision:
-    """The one thing to do; raises InvalidInput where nothing may be done."""
-    if wanted.method == "direct" or (wanted.method == "auto" and machine.boots_directly):
-        return _direct(machine, wanted)
-    _require_answer(machine, wanted)
-    if wanted.reinstall and wanted.method != "switch":
-        return _install(machine, wanted)
-    if machine.is_nixos:
-        return _installed(machine, wanted)
-    if wanted.method == "switch":
+def decide(vm: Vm | None, machine: Machine, request: SystemRequest) -> Decision:
+    """The one thing to do; raises InvalidInput if no action is permitted. ``vm`` is None for a machine without one."""
+    boots_directly = vm is not None and vm.direct_system is not None
+    if request.method == "direct" or (request.method == "auto" and boots_directly):
+        action, reason = _boot_or_switch(vm, machine, request)
+    else:
+        action, reason = _install_or_switch(vm, machine, request)
+    direct_boot = request.method == "direct" or (request.method != "install" and boots_directly)
+    return Decision(action, reason, direct_boot)
+
+
+def _boot_or_switch(vm: Vm | None, machine: Machine, request: SystemRequest) -> tuple[str, str]:
+    if vm is None:
         raise InvalidInput(
-            f"{wanted.name} runs {machine.described}: there is no NixOS to switch",
-            fix="Install it: nixos_guest_method install or auto.",
+            f"{request.name} is not a VM of this host, so it cannot be booted directly",
+            fix="Set domain (role variable nixos_guest_domain), or choose another method.",
         )
-    return _install(machine, wanted)
-
-
-def _direct(machine: Machine, wanted: Wanted) -> Decision:
-    if machine.domain == "none":
-        raise InvalidInput(
-            f"{wanted.name} is no VM of this host, so it cannot be given a kernel to boot",
-            fix="Name its domain in nixos_guest_domain, or choose another method.",
-        )
-    if machine.domain != "running":
-        return Decision(BOOT, f"the domain is {machine.domain}")
-    _require_answer(machine, wanted)
+    if not vm.is_running:
+        return BOOT, f"the domain is {vm.state}"
+    _require_answer(vm, machine, request)
     if not machine.is_nixos:
-        return Decision(BOOT, f"it runs {machine.described}")
-    return _installed(machine, wanted, direct=True)
+        return BOOT, f"the guest runs {machine.description}"
+    return _switch_unless_current(machine, request)
 
 
-def _require_answer(machine: Machine, wanted: Wanted) -> None:
-    if machine.domain in ("absent", "off"):
+def _install_or_switch(vm: Vm | None, machine: Machine, request: SystemRequest) -> tuple[str, str]:
+    _require_answer(vm, machine, request)
+    if request.reinstall and request.method != "switch":
+        return _install(machine, request)
+    if machine.is_nixos:
+        return _switch_unless_current(machine, request)
+    if request.method == "switch":
         raise InvalidInput(
-            f"{wanted.name}: its domain is {machine.domain}",
-            fix="Start it with the role vm, or choose nixos_guest_method direct.",
+            f"{request.name} runs {machine.description}: there is no NixOS to switch",
+            fix="Set method (role variable nixos_guest_method) to install or auto.",
+        )
+    return _install(machine, request)
+
+
+def _require_answer(vm: Vm | None, machine: Machine, request: SystemRequest) -> None:
+    if vm is not None and not vm.is_running:
+        raise InvalidInput(
+            f"{request.name}: the domain is {vm.state}",
+            fix="Start the domain with the role vm, or set method (role variable nixos_guest_method) to direct.",
         )
     if not machine.reachable:
-        raise InvalidInput(f"{wanted.name}: {machine.problem}", fix=machine.fix)
+        raise InvalidInput(f"{request.name}: {machine.problem}", fix=machine.fix)
 
 
-def _installed(machine: Machine, wanted: Wanted, direct: bool = False) -> Decision:
-    if machine.runs(wanted.toplevel):
-        return Decision(NONE, "it runs the wanted system")
-    if wanted.method == "install" and not direct:
+def _switch_unless_current(machine: Machine, request: SystemRequest) -> tuple[str, str]:
+    if machine.runs(request.toplevel):
+        return NONE, "the guest runs the requested system"
+    if request.method == "install":
         raise InvalidInput(
-            f"{wanted.name} runs {machine.described}: it is installed already, with another system",
-            fix="Switch it: nixos_guest_method switch or auto; or ask for nixos_guest_reinstall.",
+            f"{request.name} runs {machine.description}: it is installed already, with another system",
+            fix=(
+                "Set method to switch or auto, or set reinstall (role variables nixos_guest_method and"
+                " nixos_guest_reinstall)."
+            ),
         )
-    if machine.current_system == wanted.toplevel:
-        return Decision(SWITCH, f"it runs the wanted system, and would boot {machine.profile} next")
-    return Decision(SWITCH, f"it runs {machine.current_system}")
+    if machine.current_system == request.toplevel:
+        return SWITCH, f"the guest runs the requested system, but its boot default is {machine.profile}"
+    return SWITCH, f"the guest runs {machine.current_system}"
 
 
-def _install(machine: Machine, wanted: Wanted) -> Decision:
+def _install(machine: Machine, request: SystemRequest) -> tuple[str, str]:
     if machine.is_installer:
-        return Decision(INSTALL, "it runs a NixOS installer")
-    if not wanted.may_wipe:
+        return INSTALL, "the guest runs a NixOS installer"
+    if not request.may_wipe:
         raise InvalidInput(
-            f"{wanted.name} runs {machine.described}, which an installation wipes with its disks",
-            fix=f"If that is wanted, consent by name: nixos_guest_wipe: [{wanted.name}].",
+            f"{request.name} runs {machine.description}; an installation would erase its disks",
+            fix=f"To allow this, list the machine in wipe (role variable nixos_guest_wipe): [{request.name}].",
         )
-    return Decision(INSTALL, f"it runs {machine.described}, and may be wiped")
+    return INSTALL, f"the guest runs {machine.description} and may be erased"

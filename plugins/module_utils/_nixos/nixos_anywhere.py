@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""nixos-anywhere's command line, and running it: it has no limit of its own, and its output may hold secrets."""
+"""nixos-anywhere's command line, and running it: it has no timeout of its own, and its output may hold secrets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOG_LIMIT = 64 * 2**20
 
 
 def arguments(target: Target, options: dict[str, Any]) -> list[str]:
-    """The command line after the program's name; an option that is not given is not passed."""
+    """The command line after the program's name. Options that are not set are not passed."""
     return [
         *_system(options),
         *("--target-host", f"{target.user}@{target.address}", "--ssh-port", str(target.port)),
@@ -31,7 +31,7 @@ def arguments(target: Target, options: dict[str, Any]) -> list[str]:
         *(["--env-password"] if options.get("password") else []),
         *_pair("--phases", ",".join(options.get("phases") or ())),
         *_pair("--kexec", options.get("kexec")),
-        *_pair("--post-kexec-ssh-port", options.get("post_kexec_port")),
+        *_pair("--post-kexec-ssh-port", options.get("post_kexec_ssh_port")),
         *_pair("--build-on", options.get("build_on")),
         *_hardware(options.get("hardware_config")),
         *_pair("--extra-files", options.get("extra_files")),
@@ -51,8 +51,8 @@ def _system(options: dict[str, Any]) -> list[str]:
     return ["--store-paths", options["disko_script"], options["toplevel"]]
 
 
-def _hardware(wanted: dict[str, str] | None) -> list[str]:
-    return ["--generate-hardware-config", wanted["backend"], wanted["path"]] if wanted else []
+def _hardware(config: dict[str, str] | None) -> list[str]:
+    return ["--generate-hardware-config", config["backend"], config["path"]] if config else []
 
 
 def _keys(keys: Sequence[dict[str, str]]) -> list[str]:
@@ -60,7 +60,7 @@ def _keys(keys: Sequence[dict[str, str]]) -> list[str]:
 
 
 class Log:
-    """A file that gets whole lines of output as they come, without the secrets; remembers the last lines."""
+    """A file that gets output line by line as it comes, without the secrets; keeps the last lines."""
 
     def __init__(self, file: IO[str], secrets: Sequence[str]) -> None:
         self._file = file
@@ -77,7 +77,7 @@ class Log:
             self.end()
 
     def end(self) -> None:
-        """Write a last line that has no end."""
+        """Write a last line that has no newline."""
         if self._open_line:
             self._write(self._open_line)
         self._open_line = b""
@@ -93,20 +93,23 @@ class Log:
         self._file.write(f"{text}\n")
 
 
-def run(command: Sequence[str], path: Path, limit: float, password: str | None = None) -> list[str]:
-    """Run it to its end, its output in the log as it comes; returns the last lines. Raises HostError when it fails."""
+def run(command: Sequence[str], path: Path, timeout: float, password: str | None = None) -> list[str]:
+    """Run nixos-anywhere to its end and log its output; returns the last lines. Raises HostError when it fails."""
     environment = {"SSHPASS": password} if password else {}
     with _only_one(path), _private(path) as file:
         log = Log(file, [password] if password else [])
         try:
             status = _commands.stream(
-                command, log.receive, timeout=limit, environment=environment, merge=True, grace=_GRACE
+                command, log.receive, timeout=timeout, environment=environment, merge=True, grace=_GRACE
             )
         except _commands.CommandTimeout as error:
             log.end()
             raise WaitTimeout(
-                f"nixos-anywhere had not ended after {limit:.0f} s; the end of {path}:\n{_text(log)}",
-                fix="It waits for ever for a machine that it does not reach. Is that one up, and is the key let in?",
+                f"nixos-anywhere did not end within {timeout:.0f} s; the end of {path}:\n{_text(log)}",
+                fix=(
+                    "nixos-anywhere waits indefinitely for an unreachable machine. Check that the machine is up and"
+                    " accepts the ssh key, or increase timeout (role variable nixos_guest_install_timeout)."
+                ),
             ) from error
         log.end()
     if status:
@@ -119,18 +122,19 @@ def _text(log: Log) -> str:
 
 
 def _private(path: Path) -> IO[str]:
-    """The log, empty, readable by its owner only."""
+    """The log, empty and readable by its owner only."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", buffering=1)
 
 
 @contextmanager
 def _only_one(log: Path) -> Iterator[None]:
-    """One outlives an Ansible that is killed, and two would partition the same disks."""
+    """nixos-anywhere survives a killed Ansible, and two of them would partition the same disks."""
     with Path(f"{log}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise HostError(
-                f"another installation that writes to {log} is still running", fix="Wait for it, or end it."
+                f"another installation that writes to {log} is still running",
+                fix="Wait until it ends, or stop it.",
             ) from error
         yield

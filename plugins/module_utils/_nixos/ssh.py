@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Commands on a machine that is reached by ssh. Host keys are always checked, and nothing is ever asked."""
+"""Commands on a machine over ssh. Host keys are always checked, and ssh never prompts."""
 
 from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .. import _commands
@@ -16,18 +17,19 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "port": {"type": "int", "default": 22},
     "user": {"type": "str", "default": "root"},
     "ssh_key": {"type": "path", "no_log": False},
+    "host_key": {"type": "str", "no_log": False},
     "known_hosts": {"type": "path"},
 }
 
-# ssh's own status when it did not get as far as the command.
+# ssh's own exit status when it did not get as far as the command.
 _NOT_CONNECTED = (255,)
 # And sshpass's, for a wrong password, and for a host key that is unknown or has changed.
 _NOT_CONNECTED_BY_PASSWORD = (255, 5, 6, 7)
-_LIMIT = 90.0
+_TIMEOUT = 90.0
 
 
 class Unreachable(HostError):
-    """ssh did not get through."""
+    """The machine could not be reached over ssh."""
 
 
 @dataclass(frozen=True)
@@ -43,21 +45,32 @@ class Target:
     password: str | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, params: dict[str, Any]) -> Target:
-        """The target of a module's options."""
-        values = {option: params[option] for option in ARGUMENT_SPEC}
-        return cls(**{**values, "address": values["address"] or values["name"], "password": params.get("password")})
+    def of(cls, params: dict[str, Any], directory: str) -> Target:
+        """The target of a module's options. ``directory`` is where a known_hosts file for ``host_key`` is written."""
+        known_hosts = params["known_hosts"]
+        if params["host_key"]:
+            known_hosts = f"{directory}/known_hosts"
+            Path(known_hosts).write_text(f"{params['name']} {params['host_key']}\n")
+        return cls(
+            name=params["name"],
+            address=params["address"] or params["name"],
+            port=params["port"],
+            user=params["user"],
+            ssh_key=params["ssh_key"],
+            known_hosts=known_hosts,
+            password=params.get("password"),
+        )
 
     @property
-    def described(self) -> str:
+    def description(self) -> str:
         return f"{self.user}@{self.address} port {self.port}"
 
     def options(self) -> list[str]:
         """ssh's options; nix takes them, too."""
         options = {
             "BatchMode": "no" if self.password else "yes",
-            "ConnectTimeout": "30",  # impatience is more work for a busy guest, and sshd locks out who comes too often
-            "ControlPath": "none",  # a new connection shows that the machine takes new ones
+            "ConnectTimeout": "30",  # retrying early adds load to a busy guest, and sshd penalises frequent connections
+            "ControlPath": "none",  # a new connection shows that the machine accepts new ones
             "HostKeyAlias": self.name,
             "LogLevel": "ERROR",
             "NumberOfPasswordPrompts": "1",
@@ -72,7 +85,7 @@ class Target:
         return [*arguments, *identity, "-p", str(self.port)]
 
     def command(self, script: str, *arguments: str) -> list[str]:
-        """ssh's command line that runs a script of sh with arguments, as root; a password is in the environment."""
+        """The ssh command line that runs a sh script with arguments, as root; a password is in the environment."""
         remote = ["sh", "-c", script, "sh", *arguments]
         as_root = [] if self.user == "root" else ["sudo", "-n"]
         program = ["sshpass", "-e", "ssh"] if self.password else ["ssh"]
@@ -85,41 +98,47 @@ class Connection:
     def __init__(self, target: Target) -> None:
         self.target = target
 
-    def run(self, script: str, *arguments: str, stdin: str = "", limit: float = _LIMIT) -> _commands.Finished:
-        """The finished command, whatever its status; raises Unreachable when it did not come to that."""
+    def run(self, script: str, *arguments: str, stdin: str = "", timeout: float = _TIMEOUT) -> _commands.Finished:
+        """The finished command, whatever its status; raises Unreachable when ssh could not start it."""
         environment = {"SSHPASS": self.target.password} if self.target.password else {}
         command = self.target.command(script, *arguments)
         try:
-            done = _commands.run(command, timeout=limit, stdin=stdin, environment=environment)
+            done = _commands.run(command, timeout=timeout, stdin=stdin, environment=environment)
         except _commands.CommandTimeout as error:
-            raise Unreachable(f"{self.target.described} did not answer within {limit:.0f} s", fix=_FIX) from error
+            raise Unreachable(f"{self.target.description} did not answer within {timeout:.0f} s", fix=_FIX) from error
         if done.status in (_NOT_CONNECTED_BY_PASSWORD if self.target.password else _NOT_CONNECTED):
             raise refusal(self.target, done.stderr)
         return done
 
-    def check(self, script: str, *arguments: str, stdin: str = "", limit: float = _LIMIT) -> str:
+    def check(self, script: str, *arguments: str, stdin: str = "", timeout: float = _TIMEOUT) -> str:
         """What the command prints; raises HostError when it fails."""
-        done = self.run(script, *arguments, stdin=stdin, limit=limit)
+        done = self.run(script, *arguments, stdin=stdin, timeout=timeout)
         if done.status:
             first_line = script.splitlines()[0]
             raise HostError(f"{self.target.name}: {done.message} (exit status {done.status} of {first_line})")
         return done.stdout
 
 
-_FIX = "Look at the guest's console, and at nixos_guest_address and nixos_guest_port."
+_FIX = (
+    "Check the guest's console, and the options address and port (role variables nixos_guest_address and"
+    " nixos_guest_port)."
+)
 _FIXES = {
     "host key verification failed": (
-        "If the machine was made anew, remove its old key with ssh-keygen -R; else somebody is in between. A key that "
-        "is known beforehand goes to nixos_guest_host_key."
+        "If the machine was reinstalled, set host_key (role variable nixos_guest_host_key) to its new key, or remove"
+        " the old key from known_hosts with ssh-keygen -R. Otherwise, this may be a man-in-the-middle attack."
     ),
-    "permission denied": "It takes no key that was offered. Let the public half of nixos_guest_ssh_key in.",
+    "permission denied": (
+        "The guest accepted none of the offered keys. Add the public key of ssh_key (role variable"
+        " nixos_guest_ssh_key) to the user's authorized_keys in the guest."
+    ),
 }
 
 
-def refusal(target: Target, said: str) -> Unreachable:
-    """What ssh complained of, with what to do about it."""
-    lines = [line for line in said.splitlines() if line.strip()]
-    telling = [line for line in lines if any(known in line.lower() for known in _FIXES)]
-    complaint = (telling or lines or ["the connection ended"])[-1].strip()
-    fix = next((fix for known, fix in _FIXES.items() if known in complaint.lower()), _FIX)
-    return Unreachable(f"{target.described} is not reached by ssh: {complaint}", fix=fix)
+def refusal(target: Target, message: str) -> Unreachable:
+    """What ssh reported, with what to do about it."""
+    lines = [line for line in message.splitlines() if line.strip()]
+    known_lines = [line for line in lines if any(known in line.lower() for known in _FIXES)]
+    reason = (known_lines or lines or ["the connection ended"])[-1].strip()
+    fix = next((fix for known, fix in _FIXES.items() if known in reason.lower()), _FIX)
+    return Unreachable(f"cannot reach {target.description} over ssh: {reason}", fix=fix)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Switch a guest to another system, so that it goes back by itself when nobody reaches it afterwards."""
+"""Switch a guest to another system. The guest rolls back by itself unless it is reached afterwards."""
 
 from __future__ import annotations
 
@@ -21,61 +21,61 @@ if TYPE_CHECKING:
 
 PROFILE = "/nix/var/nix/profiles/system"
 
-# switch-to-configuration's words for "done" and "done, but some units failed".
-DONE, UNITS_FAILED = "0", "4"
-# The watchdog's words for a system that stays, and for one that cannot be booted next. (Any other end is "back".)
+# Exit statuses of switch-to-configuration: done, done but some units failed; and of timeout, which ended it.
+DONE, UNITS_FAILED, TIMED_OUT = "0", "4", ("124", "137")
+# Results written by the watchdog: system kept; boot default could not be set. Anything else means rolled back.
 KEPT, UNBOOTABLE = "kept", "unbootable"
 
-# A host's new path shows in a guest that shares its store after a second or two.
-_SHARE_LIMIT = 10.0
-# Besides the limits for activation and confirmation: going back, which may take a reboot.
-_GOING_BACK_LIMIT = 300.0
+# A new path of the host appears in a guest that shares its store after a second or two.
+_SHARE_TIMEOUT = 10.0
+# In addition to the timeouts for activation and confirmation: rolling back, which may take a reboot.
+_ROLLBACK_TIMEOUT = 300.0
 # A whole system over a slow line.
 _COPY_TIMEOUT = 6 * 3600.0
 # The registration of a store path takes a few hundred bytes, and a system has up to 100,000 of them.
 _REGISTRATION_LIMIT = 256 * 2**20
 
-# Runs in the guest as a unit of its own: neither a lost connection nor the activation itself ends it. The boot loader
-# has the old system until the new one is confirmed, so a reboot or a power cut goes back, too.
+# Runs in the guest as a unit of its own: neither a lost connection nor the activation itself ends it. The boot default
+# is the old system until the new one is confirmed, so a reboot or a power cut rolls back, too.
 _WATCHDOG = """\
-# watchdog PROFILE NEW OLD ACTIVATION_LIMIT CONFIRMATION_LIMIT
-profile=$1 new=$2 old=$3 activation_limit=$4 confirmation_limit=$5
+# watchdog PROFILE NEW OLD ACTIVATION_TIMEOUT CONFIRMATION_TIMEOUT
+profile=$1 new=$2 old=$3 activation_timeout=$4 confirmation_timeout=$5
 PATH=$old/sw/bin:$PATH
 cd /run/keystone-virtiofs/switch && exec >log 2>&1 || exit
-tell() { echo "$2" >"$1.new" && mv "$1.new" "$1"; }
-boot_next() { nix-env --profile "$profile" --set "$1" && "$1/bin/switch-to-configuration" boot; }
+report() { echo "$2" >"$1.new" && mv "$1.new" "$1"; }
+set_boot_default() { nix-env --profile "$profile" --set "$1" && "$1/bin/switch-to-configuration" boot; }
 
-timeout --kill-after=30 "$activation_limit" "$new/bin/switch-to-configuration" test
+timeout --kill-after=30 "$activation_timeout" "$new/bin/switch-to-configuration" test
 status=$?
-tell status $status
+report status $status
 if [ $status = 0 ] || [ $status = 4 ]; then
-    while [ ! -e confirmed ] && [ "$confirmation_limit" -gt 0 ]; do
+    while [ ! -e confirmed ] && [ "$confirmation_timeout" -gt 0 ]; do
         sleep 1
-        confirmation_limit=$((confirmation_limit - 1))
+        confirmation_timeout=$((confirmation_timeout - 1))
     done
     if [ -e confirmed ]; then
-        boot_next "$new" && tell result kept && exit
-        why=unbootable
-        boot_next "$old"
+        set_boot_default "$new" && report result kept && exit
+        failure=unbootable
+        set_boot_default "$old"
     fi
 fi
 "$old/bin/switch-to-configuration" test
 case $? in
-0 | 4) tell result "${why:-back}" ;;
+0 | 4) report result "${failure:-rolled-back}" ;;
 *) systemctl reboot ;;
 esac
 """
 
 _START = """\
-! systemctl --quiet is-active keystone-switch.service || { echo "another switch is under way" >&2; exit 1; }
+! systemctl --quiet is-active keystone-switch.service || { echo "another switch is running" >&2; exit 1; }
 directory=/run/keystone-virtiofs/switch
 rm -rf $directory && (umask 077 && mkdir -p $directory && cat >$directory/watchdog) &&
 systemd-run --quiet --collect --unit=keystone-switch --service-type=exec sh $directory/watchdog "$@" &&
 cat /proc/sys/kernel/random/boot_id
 """
 
-# Who gets as far as this over a new connection has shown that the guest is reached.
-_LOOK = """\
+# Reaching this point over a new connection proves that the guest is reachable, so confirm the switch.
+_INSPECT_AND_CONFIRM = """\
 cat /proc/sys/kernel/random/boot_id
 readlink -f /run/current-system
 cd /run/keystone-virtiofs/switch 2>/dev/null || exit 0
@@ -86,7 +86,7 @@ echo "$(cat result 2>/dev/null)"
 cat log 2>/dev/null || true
 """
 
-# The system that runs, the one that is booted next (what runs, where there is no profile), and whether Nix knows NEW.
+# The running system, the boot default (where there is no profile, the running system), and whether Nix knows NEW.
 _SYSTEMS = """\
 readlink -f /run/current-system
 if [ -e "$1" ]; then readlink -f "$1"; else readlink -f /run/current-system; fi
@@ -98,20 +98,22 @@ grep -c ' virtiofs ' /proc/mounts
 while read -r path; do [ -e "$path" ] || [ -L "$path" ] || echo "$path"; done
 """
 
-# The local store, also where users are to ask the daemon (storeRegistration = "overlay-store" of the Nix module).
+# The local store, also where users must ask the daemon (storeRegistration = "overlay-store" of the Nix module).
 _REGISTER = "NIX_REMOTE= nix-store --load-db"
 
-# Whether what is written to the store is gone after a restart while what is booted next is not.
-_FORGETS = r"""
+# File system types of the store's writable layer and of Nix's state, which includes the boot default.
+_STORAGE_TYPES = r"""
 upper=$(sed -n 's/^[^ ]* \/nix\/store overlay .*upperdir=\([^,]*\).*/\1/p' /proc/mounts)
 for path in "$upper" /nix/var/nix; do [ -z "$path" ] || stat -f -c %T "$path"; done
 """
 
+_LOG_END = 500  # characters of the activation's output that an error quotes
 
-class Abandoned(HostError):
-    """The guest is not on the new system; ``log`` is what the activation said."""
 
-    def __init__(self, problem: str, log: str, fix: str = "") -> None:
+class RolledBack(HostError):
+    """The guest is not on the new system; ``log`` is the output of the activation."""
+
+    def __init__(self, problem: str, log: str, fix: str) -> None:
         super().__init__(problem, fix=fix)
         self.log = log
 
@@ -120,16 +122,24 @@ class Abandoned(HostError):
 
 
 @dataclass(frozen=True)
+class Timeouts:
+    """Seconds that the guest gives the activation, and then the confirmation."""
+
+    activation: int
+    confirmation: int
+
+
+@dataclass(frozen=True)
 class Provided:
-    """How many store paths the guest was told of, and how many went over the wire."""
+    """Number of store paths that were registered in the guest's Nix database, and that were copied to the guest."""
 
     registered: int = 0
     copied: int = 0
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One look at the guest during a switch."""
+class GuestStatus:
+    """The guest at one moment of a switch."""
 
     boot_id: str
     current_system: str
@@ -138,7 +148,7 @@ class Seen:
     log: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> Seen:
+    def parse(cls, text: str) -> GuestStatus:
         return cls(*text.split("\n", 4))
 
     @property
@@ -148,26 +158,26 @@ class Seen:
 
 @dataclass(frozen=True)
 class Systems:
-    """The guest's systems, and whether its Nix knows the wanted one."""
+    """The guest's systems, and whether its Nix knows the requested one."""
 
     current: str
-    booted_next: str
+    boot_default: str
     is_valid: bool
 
     @classmethod
     def of(cls, guest: Connection, toplevel: str) -> Systems:
-        current, booted_next, validity = guest.check(_SYSTEMS, PROFILE, toplevel).splitlines()
-        return cls(current, booted_next, validity == "valid")
+        current, boot_default, validity = guest.check(_SYSTEMS, PROFILE, toplevel).splitlines()
+        return cls(current, boot_default, validity == "valid")
 
-    def way_back(self, new: str) -> str:
-        """What to go back to from the new one, also where that runs already and is only not booted next."""
-        return self.booted_next if self.current == new else self.current
+    def rollback_target(self, new: str) -> str:
+        """The system to roll back to from the new one, which may be running already without being the boot default."""
+        return self.boot_default if self.current == new else self.current
 
 
 def provide(guest: Connection, toplevel: str) -> Provided:
-    """Make a whole system valid in the guest: what the share shows is registered, else it is copied."""
+    """Make a whole system valid in the guest: register it if the share shows it, otherwise copy it."""
     closure = _store("--query", "--requisites", toplevel).split()
-    if _misses_some_of(closure, guest):
+    if _lacks_any_of(closure, guest):
         _require_lasting_store(guest, toplevel)
         _copy(guest.target, toplevel)
         return Provided(copied=len(closure))
@@ -176,79 +186,101 @@ def provide(guest: Connection, toplevel: str) -> Provided:
 
 
 def _require_lasting_store(guest: Connection, toplevel: str) -> None:
-    store, *state = guest.check(_FORGETS).split()
+    """Refuse to copy to where a reboot removes the copy but not the boot default that needs it."""
+    store, *state = guest.check(_STORAGE_TYPES).split()
     if store == "tmpfs" and state and state[0] != "tmpfs":
         raise InvalidInput(
-            f"{guest.target.name}: {toplevel} is not in the share, and a copy in the guest is gone after a restart",
-            fix="Let the share show it (vm_store_paths), or give the guest persistentRwStore.",
+            f"{guest.target.name}: {toplevel} is not visible in the share, and a copy in the guest would be lost at the"
+            " next reboot",
+            fix=(
+                "Let the share show the system (vm_store_paths of the role vm), or set persistentRwStore in the guest's"
+                " configuration."
+            ),
         )
 
 
-def _misses_some_of(closure: Sequence[str], guest: Connection) -> bool:
-    """Whether some paths are not there, also when a share has had time to show them."""
-    deadline = time.monotonic() + _SHARE_LIMIT
+def _lacks_any_of(closure: Sequence[str], guest: Connection) -> bool:
+    """Whether some paths do not exist in the guest, also after a share has had time to show them."""
+    deadline = time.monotonic() + _SHARE_TIMEOUT
     while True:
         shares, *missing = guest.check(_MISSING, stdin="\n".join([*closure, ""])).split()
         if not missing or shares == "0" or time.monotonic() >= deadline:
             return bool(missing)
 
 
-def activate(guest: Connection, new: str, old: str, activation_limit: int, confirmation_limit: int) -> Seen:
-    """Bring the guest to the system for good; raises Abandoned when it has gone back to the old one."""
-    limits = (str(activation_limit), str(confirmation_limit))
+def activate(guest: Connection, new: str, old: str, timeouts: Timeouts) -> GuestStatus:
+    """Switch the guest to the system for good; raises RolledBack if the guest has returned to the old one."""
+    name = guest.target.name
+    seconds = (str(timeouts.activation), str(timeouts.confirmation))
     try:
-        boot_id = guest.check(_START, PROFILE, new, old, *limits, stdin=_WATCHDOG).strip()
+        boot_id = guest.check(_START, PROFILE, new, old, *seconds, stdin=_WATCHDOG).strip()
     except Unreachable as error:
         raise Unreachable(
-            f"{error.problem}, as {new} was to be activated. Unconfirmed, it goes back to {old}", fix=error.fix
+            f"{name}: connection lost while activating {new} ({error.problem}). Without confirmation, the guest rolls"
+            f" back to {old}",
+            fix=error.fix,
         ) from error
 
-    def ended() -> Seen | None:
-        seen = _look(guest)
-        return seen if seen and (seen.result or seen.boot_id != boot_id) else None
+    def ended() -> GuestStatus | None:
+        status = _inspect(guest)
+        return status if status and (status.result or status.boot_id != boot_id) else None
 
-    def complaint() -> WaitTimeout:
+    def timeout_error() -> WaitTimeout:
         return WaitTimeout(
-            f"{guest.target.name}: nothing was heard of it since {new} was activated",
-            fix=f"Look at its console. A restart boots {old}.",
+            f"{name}: no response since {new} was activated",
+            fix=f"Check the guest's console. A restart boots {old}.",
         )
 
-    seen = wait_until(ended, activation_limit + confirmation_limit + _GOING_BACK_LIMIT, complaint)
-    if seen.result == KEPT:
-        return seen
-    raise Abandoned(
-        f"{guest.target.name}: {_fate(seen, new, confirmation_limit)}", seen.log, fix=seen.log[-500:].strip()
+    total = timeouts.activation + timeouts.confirmation + _ROLLBACK_TIMEOUT
+    status = wait_until(ended, total, timeout_error)
+    if status.result == KEPT:
+        return status
+    cause, fix = _failure(status, new, timeouts)
+    raise RolledBack(
+        f"{name}: {cause}; the end of the activation's output:\n{status.log[-_LOG_END:].strip()}", status.log, fix
     )
 
 
-def _look(guest: Connection) -> Seen | None:
-    """None while the guest does not answer, or not as a whole: an activation replaces what answers."""
+def _inspect(guest: Connection) -> GuestStatus | None:
+    """None while the guest does not answer, or only partly: an activation replaces what answers."""
     try:
-        return Seen.parse(guest.check(_LOOK))
+        return GuestStatus.parse(guest.check(_INSPECT_AND_CONFIRM))
     except HostError:
         return None
 
 
-def _fate(seen: Seen, new: str, confirmation_limit: int) -> str:
-    if not seen.result:
-        return f"it was restarted while {new} was activated, and runs {seen.current_system}"
-    if seen.result == UNBOOTABLE:
-        cause = f"{new} could not be made the one to boot next"
-    elif seen.status in (DONE, UNITS_FAILED):
-        cause = f"it was not reached within {confirmation_limit} s of the activation of {new}"
+def _failure(status: GuestStatus, new: str, timeouts: Timeouts) -> tuple[str, str]:
+    """What became of the switch, and what to do."""
+    program = f"{new}/bin/switch-to-configuration"
+    if not status.result:
+        cause = f"the guest restarted while {new} was being activated, and runs {status.current_system}"
+        return cause, "Run the task again."
+    if status.result == UNBOOTABLE:
+        cause = f"{new} could not be made the boot default"
+        fix = "Check the boot loader in the system's configuration."
+    elif status.status in (DONE, UNITS_FAILED):
+        cause = f"the guest was not reached within {timeouts.confirmation} s of the activation of {new}"
+        fix = (
+            "Check network, firewall and ssh in the system's configuration, or increase confirmation_timeout (role"
+            " variable nixos_guest_confirmation_timeout)."
+        )
+    elif status.status in TIMED_OUT:
+        cause = f"{program} did not end within {timeouts.activation} s"
+        fix = "Increase activation_timeout (role variable nixos_guest_activation_timeout)."
     else:
-        cause = f"{new}/bin/switch-to-configuration ended with {seen.status}"
-    return f"{cause}, and it went back to {seen.current_system}"
+        cause = f"{program} ended with {status.status}"
+        fix = "Correct the system's configuration."
+    return f"{cause}, and the guest rolled back to {status.current_system}", fix
 
 
 def _copy(target: Target, toplevel: str) -> None:
     ssh_options = {"NIX_SSHOPTS": shlex.join(target.options())}
     command = ["nix", "--extra-experimental-features", "nix-command", "copy", "--no-check-sigs"]
     as_root = "" if target.user == "root" else "?remote-program=sudo%20-n%20nix-store"
-    to = f"ssh://{target.user}@{target.address}{as_root}"
-    _commands.check([*command, "--to", to, toplevel], timeout=_COPY_TIMEOUT, environment=ssh_options)
+    store = f"ssh://{target.user}@{target.address}{as_root}"
+    _commands.check([*command, "--to", store, toplevel], timeout=_COPY_TIMEOUT, environment=ssh_options)
 
 
 def _store(*arguments: str) -> str:
-    """What the host's own nix-store prints."""
+    """The output of the host's own nix-store."""
     return _commands.check(["nix-store", *arguments], output_limit=_REGISTRATION_LIMIT)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""nixos-anywhere's command line, its limit, and what its log must not hold."""
+"""nixos-anywhere's command line, its timeout, and what its log must not hold."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BUILT = {"toplevel": "/nix/store/a", "disko_script": "/nix/store/b"}
                 **FLAKE,
                 "phases": ["disko", "install"],
                 "kexec": "/k.tar.gz",
-                "post_kexec_port": 2222,
+                "post_kexec_ssh_port": 2222,
                 "build_on": "remote",
                 "hardware_config": {"backend": "nixos-facter", "path": "/etc/nixos/facter.json"},
                 "extra_files": "/extra",
@@ -66,14 +66,14 @@ def test_the_log_has_all_but_the_password(tmp_path: Path) -> None:
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
-def test_a_failure_tells_its_status_and_the_end_of_the_log(tmp_path: Path) -> None:
+def test_a_failure_reports_its_status_and_the_end_of_the_log(tmp_path: Path) -> None:
     with pytest.raises(HostError, match=r"(?s)exit status 3.*no disk"):
         nixos_anywhere.run(["sh", "-c", "echo no disk; exit 3"], tmp_path / "log", 60)
 
 
-def test_what_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+def test_a_hanging_installation_is_ended_with_its_child_processes(tmp_path: Path) -> None:
     script = "sleep 600 & echo $!; trap '' TERM; wait"
-    with pytest.raises(WaitTimeout, match="had not ended after 1 s"):
+    with pytest.raises(WaitTimeout, match="did not end within 1 s"):
         nixos_anywhere.run(["sh", "-c", script], tmp_path / "log", 1)
     child = int((tmp_path / "log").read_text())
     assert is_gone(child)
@@ -92,15 +92,15 @@ def test_two_installations_of_a_machine_do_not_run_at_once(tmp_path: Path) -> No
     assert log.read_text() == "started\n"
 
 
-def wait_for(condition: Callable[[], bool], limit: float = 10) -> None:
-    deadline = time.monotonic() + limit
+def wait_for(condition: Callable[[], bool], timeout: float = 10) -> None:
+    deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def is_gone(pid: int, limit: float = 10) -> bool:
-    deadline = time.monotonic() + limit
+def is_gone(pid: int, timeout: float = 10) -> bool:
+    deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         try:
             os.kill(pid, 0)

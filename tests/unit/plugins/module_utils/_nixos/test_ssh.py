@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""ssh's command line, and what it complains of."""
+"""ssh's command line, and what becomes of its error messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BY_PASSWORD = Target(name="web", address="127.0.0.1", password="hush")  # noqa: 
 WEB = Target(name="web", address="127.0.0.1", port=22220, ssh_key="/keys/web", known_hosts="/known hosts")
 
 
-def test_host_keys_are_checked_under_the_guests_name_and_nothing_is_asked() -> None:
+def test_host_keys_are_checked_under_the_guests_name_without_prompting() -> None:
     command = WEB.command("true")
     for option in (
         "StrictHostKeyChecking=yes",
@@ -28,7 +28,7 @@ def test_host_keys_are_checked_under_the_guests_name_and_nothing_is_asked() -> N
         assert option in command
 
 
-def test_a_password_is_in_the_environment_and_asked_for_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_password_is_in_the_environment_and_used_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sshpass = tmp_path / "sshpass"
     sshpass.write_text('#!/bin/sh\necho "$SSHPASS" "$@"\n')
     sshpass.chmod(0o755)
@@ -45,6 +45,22 @@ def test_a_password_needs_sshpass(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         Connection(BY_PASSWORD).check("true")
 
 
+OPTIONS = {"name": "web", "address": None, "port": 22, "user": "root", "ssh_key": None, "known_hosts": "/known hosts"}
+
+
+def test_a_host_key_that_is_given_is_the_only_one_accepted(tmp_path: Path) -> None:
+    target = Target.of({**OPTIONS, "host_key": "ssh-ed25519 AAAA"}, str(tmp_path))
+    assert target.address == "web"
+    assert target.known_hosts is not None
+    assert Path(target.known_hosts).read_text() == "web ssh-ed25519 AAAA\n"
+
+
+@pytest.mark.parametrize("host_key", [None, ""])
+def test_without_a_host_key_the_known_hosts_are_used(tmp_path: Path, host_key: str | None) -> None:
+    assert Target.of({**OPTIONS, "host_key": host_key}, str(tmp_path)).known_hosts == "/known hosts"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("user", "prefix"), [("root", []), ("alice", ["sudo", "-n"])])
 def test_scripts_run_as_root_with_their_arguments(user: str, prefix: list[str]) -> None:
     target = Target(name="web", address="127.0.0.1", user=user)
@@ -53,16 +69,20 @@ def test_scripts_run_as_root_with_their_arguments(user: str, prefix: list[str]) 
 
 
 @pytest.mark.parametrize(
-    ("said", "problem", "fix"),
+    ("message", "problem", "fix"),
     [
-        ("ssh: connect to host 127.0.0.1 port 22220: Connection refused", "Connection refused", "console"),
-        ("@ WARNING @\nIt is also possible\nHost key verification failed.", "verification failed", "ssh-keygen -R"),
-        ("root@127.0.0.1: Permission denied (publickey,password).", "Permission denied", "nixos_guest_ssh_key"),
+        (
+            "ssh: connect to host 127.0.0.1 port 22220: Connection refused",
+            "Connection refused",
+            "options address and port ",
+        ),
+        ("@ WARNING @\nIt is also possible\nHost key verification failed.", "verification failed", "set host_key "),
+        ("root@127.0.0.1: Permission denied (publickey,password).", "Permission denied", "public key of ssh_key "),
         ("", "the connection ended", "console"),
     ],
 )
-def test_a_complaint_names_the_target_and_what_to_do(said: str, problem: str, fix: str) -> None:
-    error = refusal(WEB, said)
-    assert error.problem.startswith("root@127.0.0.1 port 22220 is not reached by ssh: ")
+def test_an_error_names_the_target_and_what_to_do(message: str, problem: str, fix: str) -> None:
+    error = refusal(WEB, message)
+    assert error.problem.startswith("cannot reach root@127.0.0.1 port 22220 over ssh: ")
     assert problem in error.problem
     assert fix in error.fix

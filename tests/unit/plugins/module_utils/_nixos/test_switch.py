@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a switch ends, as it is seen over connections that come and go; and the watchdog itself, run by sh."""
+"""How a switch ends, as seen over connections that come and go; and the watchdog itself, run by sh."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import H
 from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos import switch
 from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos.ssh import Target, Unreachable
 from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos.switch import (
-    Abandoned,
+    GuestStatus,
     Provided,
-    Seen,
+    RolledBack,
     Systems,
+    Timeouts,
     activate,
     provide,
 )
 
 NEW, OLD = "/nix/store/new", "/nix/store/old"
+TIMEOUTS = Timeouts(activation=600, confirmation=60)
 
 
 class Guest:
-    """Answers each look with the next text; an exception is a look that does not get through."""
+    """Answers each command with the next text, or raises the next exception."""
 
     target = Target(name="web", address="web")
 
     def __init__(self, *answers: str | Exception) -> None:
         self._answers = ["boot-1\n", *answers]
 
-    def check(self, _script: str, *_arguments: str, stdin: str = "", limit: float = 0) -> str:
+    def check(self, _script: str, *_arguments: str, stdin: str = "", timeout: float = 0) -> str:
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -43,13 +45,13 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
 
 
-def switch_to_new(*answers: str | Exception) -> Seen:
-    return activate(Guest(*answers), NEW, OLD, 600, 60)  # type: ignore[arg-type]
+def switch_to_new(*answers: str | Exception) -> GuestStatus:
+    return activate(Guest(*answers), NEW, OLD, TIMEOUTS)  # type: ignore[arg-type]
 
 
 def test_a_guest_that_is_cut_off_for_a_while_is_waited_for() -> None:
-    seen = switch_to_new(f"boot-1\n{OLD}\n\n\n", Unreachable("gone"), f"boot-1\n{NEW}\n0\nkept\nall well\n")
-    assert (seen.current_system, seen.log, seen.failed_units) == (NEW, "all well\n", "")
+    status = switch_to_new(f"boot-1\n{OLD}\n\n\n", Unreachable("gone"), f"boot-1\n{NEW}\n0\nkept\nall well\n")
+    assert (status.current_system, status.log, status.failed_units) == (NEW, "all well\n", "")
 
 
 def test_a_guest_that_answers_but_cannot_run_anything_for_a_while_is_waited_for() -> None:
@@ -61,19 +63,34 @@ def test_failed_units_are_named() -> None:
     assert switch_to_new(f"boot-1\n{NEW}\n4\nkept\n{log}").failed_units == "a.service, b.service"
 
 
+PROGRAM = f"{NEW}/bin/switch-to-configuration"
+
+
 @pytest.mark.parametrize(
-    ("last", "said"),
+    ("last", "problem", "fix"),
     [
-        (f"boot-1\n{OLD}\n0\nback\nlog", f"not reached within 60 s of the activation of {NEW}, and"),
-        (f"boot-1\n{OLD}\n2\nback\nlog", f"{NEW}/bin/switch-to-configuration ended with 2, and it went back to {OLD}"),
-        (f"boot-1\n{OLD}\n0\nunbootable\nlog", f"{NEW} could not be made the one to boot next, and it"),
-        (f"boot-2\n{OLD}\n", f"it was restarted while {NEW} was activated, and runs {OLD}"),
+        (f"boot-1\n{OLD}\n0\nrolled-back\n", f"not reached within 60 s of the activation of {NEW}", "confirmation_"),
+        (f"boot-1\n{OLD}\n4\nrolled-back\n", f"not reached within 60 s of the activation of {NEW}", "confirmation_"),
+        (f"boot-1\n{OLD}\n2\nrolled-back\n", f"{PROGRAM} ended with 2, and the guest rolled back to {OLD}", "Correct"),
+        (f"boot-1\n{OLD}\n124\nrolled-back\n", f"{PROGRAM} did not end within 600 s, and", "activation_timeout"),
+        (f"boot-1\n{OLD}\n0\nunbootable\n", f"{NEW} could not be made the boot default, and the", "boot loader"),
+        (f"boot-2\n{OLD}\n", f"the guest restarted while {NEW} was being activated, and runs {OLD}", "again"),
     ],
 )  # fmt: skip
-def test_the_other_ends(last: str, said: str) -> None:
-    with pytest.raises(Abandoned) as abandoned:
+def test_the_other_ends(last: str, problem: str, fix: str) -> None:
+    with pytest.raises(RolledBack) as rolled_back:
         switch_to_new(Unreachable("gone"), last)
-    assert said in abandoned.value.problem
+    assert problem in rolled_back.value.problem
+    assert fix in rolled_back.value.fix
+
+
+def test_an_error_quotes_the_end_of_the_activations_output() -> None:
+    log = f"{'x' * 9999} no such user\n"
+    with pytest.raises(
+        RolledBack, match=r"rolled back to /nix/store/old; [^\n]*\nx{1,500} no such user"
+    ) as rolled_back:
+        switch_to_new(f"boot-1\n{OLD}\n2\nrolled-back\n{log}")
+    assert rolled_back.value.as_result()["log"] == log
 
 
 @pytest.fixture
@@ -96,7 +113,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def watch(run: Path) -> tuple[list[str], str]:
-    """What the watchdog has asked for, and its own word."""
+    """What the watchdog has run, and its own result."""
     script = switch._WATCHDOG.replace("/run/keystone-virtiofs/switch", str(run / "state"))
     subprocess.run(["sh", "-c", script, "sh", "PROFILE", f"{run}/new", f"{run}/old", "9", "1"], check=False)
     result = run / "state/result"
@@ -112,7 +129,7 @@ def test_the_watchdog_keeps_what_is_confirmed(run: Path, status: str) -> None:
     assert word == switch.KEPT
 
 
-def test_the_watchdog_goes_back_from_what_cannot_be_booted(run: Path) -> None:
+def test_the_watchdog_rolls_back_from_a_system_that_cannot_be_booted(run: Path) -> None:
     (run / "new.boot").write_text("1")
     (run / "state/confirmed").touch()
     asked, word = watch(run)
@@ -121,40 +138,42 @@ def test_the_watchdog_goes_back_from_what_cannot_be_booted(run: Path) -> None:
     assert word == switch.UNBOOTABLE
 
 
-def test_the_watchdog_goes_back_when_nobody_comes(run: Path) -> None:
-    assert watch(run) == (["new test", "old test"], "back")
+def test_the_watchdog_rolls_back_without_confirmation(run: Path) -> None:
+    assert watch(run) == (["new test", "old test"], "rolled-back")
 
 
-def test_the_watchdog_goes_back_at_once_when_the_activation_fails(run: Path) -> None:
+def test_the_watchdog_rolls_back_at_once_when_the_activation_fails(run: Path) -> None:
     (run / "new.test").write_text("2")
     (run / "state/confirmed").touch()
-    assert watch(run) == (["new test", "old test"], "back")
+    assert watch(run) == (["new test", "old test"], "rolled-back")
 
 
-def test_the_watchdog_restarts_the_guest_when_it_cannot_go_back(run: Path) -> None:
+def test_the_watchdog_restarts_the_guest_when_it_cannot_roll_back(run: Path) -> None:
     (run / "old.test").write_text("1")
     assert watch(run) == (["new test", "old test", "systemctl reboot"], "")
 
 
-def test_the_way_back_is_what_is_booted_next_where_the_new_system_runs_already() -> None:
-    assert Systems(OLD, OLD, is_valid=False).way_back(NEW) == OLD
-    assert Systems(NEW, OLD, is_valid=True).way_back(NEW) == OLD
+def test_a_new_system_that_runs_already_is_rolled_back_to_the_boot_default() -> None:
+    assert Systems(OLD, OLD, is_valid=False).rollback_target(NEW) == OLD
+    assert Systems(NEW, OLD, is_valid=True).rollback_target(NEW) == OLD
 
 
-def test_a_guest_that_is_lost_before_it_has_begun_goes_back_by_itself() -> None:
+def test_a_guest_that_is_lost_before_the_activation_rolls_back_by_itself() -> None:
     class Lost(Guest):
         def check(self, *_arguments: str, **_options: object) -> str:
             raise Unreachable("the connection ended")
 
-    with pytest.raises(Unreachable, match=f"as {NEW} was to be activated. Unconfirmed, it goes back to {OLD}"):
-        activate(Lost(), NEW, OLD, 600, 60)  # type: ignore[arg-type]
+    with pytest.raises(
+        Unreachable, match=f"lost while activating {NEW} .the connection ended.. .* the guest rolls back to {OLD}"
+    ):
+        activate(Lost(), NEW, OLD, TIMEOUTS)  # type: ignore[arg-type]
 
 
 # What the guest gets of a system.
 
 
 class Shared:
-    """A guest of which the answer to a script is found by a word in it."""
+    """A guest whose answer to a script is found by a word of the script."""
 
     def __init__(self, target: Target, **answers: str) -> None:
         self.target = target
@@ -178,7 +197,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         return f"{NEW} /nix/store/library" if "--requisites" in command else "the registration"
 
     monkeypatch.setattr(switch._commands, "check", check)
-    monkeypatch.setattr(switch, "_SHARE_LIMIT", 0.0)
+    monkeypatch.setattr(switch, "_SHARE_TIMEOUT", 0.0)
     return commands
 
 
@@ -201,8 +220,8 @@ def test_what_it_does_not_show_is_copied(asked: list[list[str]], target: Target,
     assert asked[-1][-3:] == ["--to", to, NEW]
 
 
-def test_nothing_is_copied_to_where_it_would_be_lost(asked: list[list[str]]) -> None:
+def test_nothing_is_copied_to_a_store_that_is_lost_at_a_reboot(asked: list[list[str]]) -> None:
     guest = Shared(WEB, virtiofs=f"1\n{NEW}\n", upperdir="tmpfs\next2/ext3\n")
-    with pytest.raises(InvalidInput, match=r"gone after a restart.*persistentRwStore"):
+    with pytest.raises(InvalidInput, match=r"lost at the next reboot.*persistentRwStore"):
         provide(guest, NEW)  # type: ignore[arg-type]
     assert not [command for command in asked if "copy" in command]
