@@ -20,9 +20,8 @@ options:
     type: str
   port:
     description:
-      - Port of the ssh server.
+      - Port of the ssh server. By default 22.
     type: int
-    default: 22
   user:
     description:
       - Login user. Users other than V(root) need passwordless sudo.
@@ -34,17 +33,13 @@ options:
     type: path
   host_key:
     description:
-      - The ssh host key of the machine, C(TYPE KEY). By default, it is looked up in O(known_hosts).
+      - The ssh host key of the machine, C(TYPE KEY). By default the key in O(known_hosts).
     type: str
   known_hosts:
     description:
       - File with host keys. By default ssh's own files. Host keys are always checked, without prompting.
     type: path
 attributes:
-  action_group:
-    description: Use C(group/keystone.virtiofs.ssh) in C(module_defaults) to set options for all modules that use ssh.
-    support: full
-    membership: [keystone.virtiofs.ssh]
   platform:
     description: Where the module runs.
     platforms: linux

@@ -159,10 +159,20 @@ problem:
   type: str
   sample: nixos-anywhere did not end within 3600 s; the end of /var/log/keystone-virtiofs/web-install.log
 fix:
-  description: What to do.
+  description: What to do about the problem; may be empty.
   returned: failure
   type: str
   sample: Install nixos-anywhere, or set command (role variable nixos_guest_anywhere).
+failed_domain:
+  description: The domain that the problem concerns; null if it concerns none in particular.
+  returned: failure
+  type: str
+  sample: null
+failed_share:
+  description: The mount tag of the share that the problem concerns; null if it concerns none in particular.
+  returned: failure
+  type: str
+  sample: null
 """
 
 import shutil

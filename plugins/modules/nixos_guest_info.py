@@ -18,10 +18,10 @@ description:
 author: keystone contributors (@ncrmro)
 attributes:
   check_mode:
-    description: Changes nothing, in check mode or not.
+    description: Never changes anything.
     support: full
   diff_mode:
-    description: There is nothing to show.
+    description: Nothing is ever changed.
     support: N/A
 extends_documentation_fragment:
   - keystone.virtiofs._guest
@@ -41,8 +41,8 @@ options:
     default: auto
   domain:
     description:
-      - Name of the machine's libvirt domain. Omit it for a machine that is not a VM of this host.
-      - Without such a domain, O(address) says that the machine is not a VM of this host.
+      - Name of the machine's libvirt domain. Omit this option for a machine that is not a VM of this host.
+      - A machine with an O(address) whose domain does not exist counts as not a VM of this host.
     type: str
   address:
     description:
@@ -55,8 +55,8 @@ options:
     type: int
   host_key:
     description:
-      - The ssh host key of the machine, C(TYPE KEY). By default, the guest agent of a running O(domain) reports it
-        (ed25519); without an answer of the agent, it is looked up in O(known_hosts).
+      - The ssh host key of the machine, C(TYPE KEY). By default the key that the guest agent of a running O(domain)
+        reports (ed25519), otherwise the key in O(known_hosts).
     type: str
   password:
     description:
@@ -163,18 +163,28 @@ problem:
   type: str
   sample: "web runs debian; an installation would erase its disks"
 fix:
-  description: What to do.
+  description: What to do about the problem; may be empty.
   returned: failure
   type: str
   sample: "To allow this, list the machine in wipe (role variable nixos_guest_wipe): [web]."
+failed_domain:
+  description: The domain that the problem concerns; null if it concerns none in particular.
+  returned: failure
+  type: str
+  sample: web
+failed_share:
+  description: The mount tag of the share that the problem concerns; null if it concerns none in particular.
+  returned: failure
+  type: str
+  sample: null
 libvirt_code:
-  description: The number of libvirt's error.
-  returned: when libvirt fails
+  description: Error code of libvirt.
+  returned: failure of libvirt
   type: int
   sample: 38
 libvirt_message:
-  description: The text of libvirt's error.
-  returned: when libvirt fails
+  description: Error message of libvirt.
+  returned: failure of libvirt
   type: str
   sample: "Failed to connect socket to '/var/run/libvirt/libvirt-sock': No such file or directory"
 """
@@ -242,7 +252,6 @@ def main() -> None:
         argument_spec={
             **ssh.ARGUMENT_SPEC,
             **schema.argument_spec((schema.URI,)),
-            "port": {"type": "int"},
             "toplevel": {"type": "path", "required": True},
             "method": {"type": "str", "choices": list(decision.METHODS), "default": "auto"},
             "domain": {"type": "str"},

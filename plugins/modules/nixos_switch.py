@@ -89,10 +89,20 @@ problem:
   type: str
   sample: "web: the guest was not reached within 60 s of the activation of /nix/store/..., and the guest rolled back"
 fix:
-  description: What to do.
+  description: What to do about the problem; may be empty.
   returned: failure
   type: str
   sample: Increase activation_timeout (role variable nixos_guest_activation_timeout).
+failed_domain:
+  description: The domain that the problem concerns; null if it concerns none in particular.
+  returned: failure
+  type: str
+  sample: null
+failed_share:
+  description: The mount tag of the share that the problem concerns; null if it concerns none in particular.
+  returned: failure
+  type: str
+  sample: null
 """
 
 from dataclasses import asdict

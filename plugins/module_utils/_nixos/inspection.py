@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from .._errors import VirtiofsError
+from .._untrusted import store_path
 from .decision import Machine
 
 if TYPE_CHECKING:
@@ -24,20 +26,33 @@ sed 's/.*\\<regInfo=\\([^ ]*\\).*/\\1/; t; d' /proc/cmdline
 """
 
 
+# os-release(5) allows no other characters in an identifier.
+_IDENTIFIER = re.compile(r"[a-z0-9._-]{1,64}")
+_LINES = 6
+
+
 def inspect(guest: Connection) -> Machine:
     """The machine as it is now, also if it cannot be reached."""
     try:
-        answer = guest.check(_INSPECT)
+        return parse(guest.check(_INSPECT))
     except VirtiofsError as error:
         return Machine(problem=error.problem, fix=error.fix)
-    ids, variant_id, *paths = answer.split("\n")[:6]
-    current, booted, profile, registration = (path or None for path in paths)
+
+
+def parse(answer: str) -> Machine:
+    """The machine as it describes itself; a value that has another form than it must have counts as missing."""
+    ids, variant_id, *paths = [*answer.split("\n", _LINES), *([""] * _LINES)][:_LINES]
+    current, booted, profile, registration = map(store_path, paths)
     return Machine(
         reachable=True,
-        os_id="nixos" if "nixos" in ids.split() else ids.split(" ")[0],
-        variant_id=variant_id,
+        os_id="nixos" if "nixos" in ids.split() else _identifier(ids.partition(" ")[0]),
+        variant_id=_identifier(variant_id),
         current_system=current,
         booted_system=booted,
         profile=profile,
         registration=registration,
     )
+
+
+def _identifier(text: str) -> str:
+    return text if _IDENTIFIER.fullmatch(text) else ""

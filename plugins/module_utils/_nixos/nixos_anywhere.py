@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from .. import _commands
 from .._errors import HostError, WaitTimeout
+from .._untrusted import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,7 +87,7 @@ class Log:
         self._written += len(line) + 1
         if self._written > _LOG_LIMIT:
             raise HostError(f"nixos-anywhere printed more than {_LOG_LIMIT} bytes")
-        text = line.decode(errors="replace")
+        text = printable(line.decode(errors="replace"))
         for secret in self._secrets:
             text = text.replace(secret, "********")
         self.tail = [*self.tail[-19:], text]

@@ -14,12 +14,14 @@ from .._errors import HostError
 ARGUMENT_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "address": {"type": "str"},
-    "port": {"type": "int", "default": 22},
+    "port": {"type": "int"},
     "user": {"type": "str", "default": "root"},
     "ssh_key": {"type": "path", "no_log": False},
     "host_key": {"type": "str", "no_log": False},
     "known_hosts": {"type": "path"},
 }
+
+PORT = 22
 
 # ssh's own exit status when it did not get as far as the command.
 _NOT_CONNECTED = (255,)
@@ -38,7 +40,7 @@ class Target:
 
     name: str
     address: str
-    port: int = 22
+    port: int = PORT
     user: str = "root"
     ssh_key: str | None = None
     known_hosts: str | None = None
@@ -54,7 +56,7 @@ class Target:
         return cls(
             name=params["name"],
             address=params["address"] or params["name"],
-            port=params["port"],
+            port=params["port"] or PORT,
             user=params["user"],
             ssh_key=params["ssh_key"],
             known_hosts=known_hosts,
@@ -89,7 +91,7 @@ class Target:
         remote = ["sh", "-c", script, "sh", *arguments]
         as_root = [] if self.user == "root" else ["sudo", "-n"]
         program = ["sshpass", "-e", "ssh"] if self.password else ["ssh"]
-        return [*program, *self.options(), "-l", self.user, self.address, shlex.join([*as_root, *remote])]
+        return [*program, *self.options(), "-l", self.user, "--", self.address, shlex.join([*as_root, *remote])]
 
 
 class Connection:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from .. import _commands
 from .._errors import HostError, InvalidInput, WaitTimeout
+from .._untrusted import printable, store_path
 from .._waiting import wait_until
 from .ssh import Unreachable
 
@@ -149,7 +150,10 @@ class GuestStatus:
 
     @classmethod
     def parse(cls, text: str) -> GuestStatus:
-        return cls(*text.split("\n", 4))
+        parts = printable(text).split("\n", 4)
+        if len(parts) < 2:
+            raise HostError("the guest's answer is incomplete")
+        return cls(*parts)
 
     @property
     def failed_units(self) -> str:
@@ -166,7 +170,13 @@ class Systems:
 
     @classmethod
     def of(cls, guest: Connection, toplevel: str) -> Systems:
-        current, boot_default, validity = guest.check(_SYSTEMS, PROFILE, toplevel).splitlines()
+        answer = guest.check(_SYSTEMS, PROFILE, toplevel)
+        current, boot_default, validity = [*answer.split("\n"), *([""] * 3)][:3]
+        if not (store_path(current) and store_path(boot_default)):
+            raise HostError(
+                f"{guest.target.name}: the running system or the boot default is not in the guest's store",
+                fix=f"Check /run/current-system and {PROFILE} in the guest.",
+            )
         return cls(current, boot_default, validity == "valid")
 
     def rollback_target(self, new: str) -> str:
@@ -187,7 +197,7 @@ def provide(guest: Connection, toplevel: str) -> Provided:
 
 def _require_lasting_store(guest: Connection, toplevel: str) -> None:
     """Refuse to copy to where a reboot removes the copy but not the boot default that needs it."""
-    store, *state = guest.check(_STORAGE_TYPES).split()
+    store, *state = guest.check(_STORAGE_TYPES).split() or [""]
     if store == "tmpfs" and state and state[0] != "tmpfs":
         raise InvalidInput(
             f"{guest.target.name}: {toplevel} is not visible in the share, and a copy in the guest would be lost at the"
@@ -203,7 +213,7 @@ def _lacks_any_of(closure: Sequence[str], guest: Connection) -> bool:
     """Whether some paths do not exist in the guest, also after a share has had time to show them."""
     deadline = time.monotonic() + _SHARE_TIMEOUT
     while True:
-        shares, *missing = guest.check(_MISSING, stdin="\n".join([*closure, ""])).split()
+        shares, *missing = guest.check(_MISSING, stdin="\n".join([*closure, ""])).split() or ["0"]
         if not missing or shares == "0" or time.monotonic() >= deadline:
             return bool(missing)
 

@@ -16,7 +16,7 @@ from ansible_collections.keystone.virtiofs.plugins.modules import domain, nixos_
 
 Run = Callable[..., dict[str, Any]]
 
-NEW, OLD = "/nix/store/new-system", "/nix/store/old-system"
+NEW, OLD = f"/nix/store/{'1' * 32}-new", f"/nix/store/{'0' * 32}-old"
 KEY = "ssh-ed25519 AAAA"
 WEB = {"name": "web", "toplevel": NEW}
 
@@ -58,7 +58,7 @@ def test_a_machine_that_is_not_a_vm(run: Run, asked: Path, monkeypatch: pytest.M
     assert found["machine"]["current_system"] == OLD
     assert found["machine"]["profile"] is None
     assert asked.read_text().startswith(f"web {KEY}; ")
-    assert " -p 22 -l root 192.0.2.1 " in asked.read_text()
+    assert " -p 22 -l root -- 192.0.2.1 " in asked.read_text()
 
 
 def test_a_domain_needs_libvirt(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_a_running_domain(run: Run, vm: Run, asked: Path, monkeypatch: pytest.Mo
     assert (found["vm"]["state"], found["vm"]["direct_system"]) == ("running", None)
     assert (found["address"], found["port"], found["host_key"]) == (address, 22, KEY)
     assert asked.read_text().startswith(f"web {KEY}; ")
-    assert f" -p 22 -l root {address} " in asked.read_text()
+    assert f" -p 22 -l root -- {address} " in asked.read_text()
 
 
 def test_options_go_before_what_the_domain_says(run: Run, vm: Run, asked: Path) -> None:

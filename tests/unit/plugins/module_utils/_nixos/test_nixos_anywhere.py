@@ -66,6 +66,12 @@ def test_the_log_has_all_but_the_password(tmp_path: Path) -> None:
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
+def test_the_log_has_nothing_that_a_terminal_would_interpret(tmp_path: Path) -> None:
+    said = nixos_anywhere.run(["printf", "### \\033[2J ###\\n"], tmp_path / "log", 60)
+    assert (tmp_path / "log").read_text() == "### \ufffd[2J ###\n"
+    assert said == ["### \ufffd[2J ###"]
+
+
 def test_a_failure_reports_its_status_and_the_end_of_the_log(tmp_path: Path) -> None:
     with pytest.raises(HostError, match=r"(?s)exit status 3.*no disk"):
         nixos_anywhere.run(["sh", "-c", "echo no disk; exit 3"], tmp_path / "log", 60)

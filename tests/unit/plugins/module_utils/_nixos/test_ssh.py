@@ -45,12 +45,12 @@ def test_a_password_needs_sshpass(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         Connection(BY_PASSWORD).check("true")
 
 
-OPTIONS = {"name": "web", "address": None, "port": 22, "user": "root", "ssh_key": None, "known_hosts": "/known hosts"}
+OPTIONS = {"name": "web", "address": None, "port": None, "user": "root", "ssh_key": None, "known_hosts": "/known hosts"}
 
 
 def test_a_host_key_that_is_given_is_the_only_one_accepted(tmp_path: Path) -> None:
     target = Target.of({**OPTIONS, "host_key": "ssh-ed25519 AAAA"}, str(tmp_path))
-    assert target.address == "web"
+    assert (target.address, target.port) == ("web", 22)
     assert target.known_hosts is not None
     assert Path(target.known_hosts).read_text() == "web ssh-ed25519 AAAA\n"
 
@@ -59,6 +59,11 @@ def test_a_host_key_that_is_given_is_the_only_one_accepted(tmp_path: Path) -> No
 def test_without_a_host_key_the_known_hosts_are_used(tmp_path: Path, host_key: str | None) -> None:
     assert Target.of({**OPTIONS, "host_key": host_key}, str(tmp_path)).known_hosts == "/known hosts"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_is_never_an_option() -> None:
+    command = Target(name="web", address="-oProxyCommand=id").command("true")
+    assert command[-3:-1] == ["--", "-oProxyCommand=id"]
 
 
 @pytest.mark.parametrize(("user", "prefix"), [("root", []), ("alice", ["sudo", "-n"])])

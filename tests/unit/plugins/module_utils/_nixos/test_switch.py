@@ -21,7 +21,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos.switch im
     provide,
 )
 
-NEW, OLD = "/nix/store/new", "/nix/store/old"
+NEW, OLD = f"/nix/store/{'1' * 32}-new", f"/nix/store/{'0' * 32}-old"
 TIMEOUTS = Timeouts(activation=600, confirmation=60)
 
 
@@ -87,7 +87,7 @@ def test_the_other_ends(last: str, problem: str, fix: str) -> None:
 def test_an_error_quotes_the_end_of_the_activations_output() -> None:
     log = f"{'x' * 9999} no such user\n"
     with pytest.raises(
-        RolledBack, match=r"rolled back to /nix/store/old; [^\n]*\nx{1,500} no such user"
+        RolledBack, match=r"rolled back to /nix/store/0+-old; [^\n]*\nx{1,500} no such user"
     ) as rolled_back:
         switch_to_new(f"boot-1\n{OLD}\n2\nrolled-back\n{log}")
     assert rolled_back.value.as_result()["log"] == log
@@ -158,6 +158,39 @@ def test_a_new_system_that_runs_already_is_rolled_back_to_the_boot_default() -> 
     assert Systems(NEW, OLD, is_valid=True).rollback_target(NEW) == OLD
 
 
+def test_a_guest_that_answers_in_part_is_waited_for() -> None:
+    status = switch_to_new("", "boot-1", f"boot-1\n{NEW}\n0\nkept\n")
+    assert status.result == "kept"
+
+
+def test_the_guest_cannot_write_to_a_terminal_through_its_log() -> None:
+    log = "\x1b[2Jfollowing units failed: a\x1b[8m.service\n"
+    status = switch_to_new(f"boot-1\n{NEW}\n4\nkept\n{log}")
+    assert "\x1b" not in status.log + status.failed_units
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        OLD,
+        f"{OLD}\n\nvalid",
+        f"{OLD}\n/srv/project\nvalid",
+        f"/srv/project\n{OLD}\nvalid",
+        "\n\n",
+        f"{OLD}/init\n{OLD}\n",
+    ],
+)
+def test_systems_outside_the_store_are_refused(answer: str) -> None:
+    with pytest.raises(HostError, match="web: the running system or the boot default is not in the guest's store"):
+        Systems.of(Shared(WEB, current=answer), NEW)  # type: ignore[arg-type]
+
+
+def test_systems_are_those_that_the_guest_reports() -> None:
+    guest = Shared(WEB, current=f"{OLD}\n{NEW}\nvalid\n")
+    assert Systems.of(guest, NEW) == Systems(OLD, NEW, is_valid=True)  # type: ignore[arg-type]
+
+
 def test_a_guest_that_is_lost_before_the_activation_rolls_back_by_itself() -> None:
     class Lost(Guest):
         def check(self, *_arguments: str, **_options: object) -> str:
@@ -180,7 +213,7 @@ class Shared:
         self._answers = answers
         self.loaded = ""
 
-    def check(self, script: str, stdin: str = "") -> str:
+    def check(self, script: str, *_arguments: str, stdin: str = "") -> str:
         if "load-db" in script:
             self.loaded = stdin
             return ""
