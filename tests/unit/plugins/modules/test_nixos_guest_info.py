@@ -78,7 +78,12 @@ def test_a_running_domain(run: Run, vm: Run, asked: Path, monkeypatch: pytest.Mo
     assert f" -p 22 -l root -- {address} " in asked.read_text()
 
 
-def test_options_go_before_what_the_domain_says(run: Run, vm: Run, asked: Path) -> None:
+def test_options_go_before_what_the_domain_says(
+    run: Run, vm: Run, asked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Controller, "ask_host_key", lambda *_: pytest.fail("the agent was asked although the key is given")
+    )
     vm(state="running")
     found = run(nixos_guest_info, **WEB, domain="web", address="192.0.2.1", port=2222, host_key="ssh-rsa B")
     assert (found["address"], found["port"], found["host_key"]) == ("192.0.2.1", 2222, "ssh-rsa B")
