@@ -94,12 +94,12 @@ in
       '';
     };
 
-    leastExposure = lib.mkOption {
+    shareClosureOnly = lib.mkOption {
       type = lib.types.bool;
       default = false;
       example = true;
       description = ''
-        Whether guests may be shown the closure of some store paths instead of the whole store, as `vm_least_exposure` of
+        Whether guests may be shown the closure of some store paths instead of the whole store, as `vm_share_closure_only` of
         the Ansible role `vm` asks for: installs `keystone-store-view`, and makes the views anew at boot.
       '';
     };
@@ -168,7 +168,7 @@ in
         };
       })
 
-      (lib.mkIf cfg.leastExposure {
+      (lib.mkIf cfg.shareClosureOnly {
         # Where the roles find it on every distribution.
         systemd.tmpfiles.rules = [ "L+ /usr/local/sbin/keystone-store-view - - - - ${storeView}" ];
 
