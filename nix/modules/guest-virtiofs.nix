@@ -12,7 +12,7 @@ let
   # Without the characters that fstab and overlayfs read as separators or escapes.
   absolutePath = lib.types.strMatching "(/[A-Za-z0-9._@+-]+)+";
 
-  # What roles/vm/files/store-image gives every image.
+  # The module store_image gives it to every image.
   storeImageUuid = "6b657973-746f-6e65-7374-6f7265696d67";
 
   # QEMU's limit for the tag of a virtiofs device.
