@@ -44,8 +44,8 @@ def test_without_libvirt_it_says_what_to_do(world: World) -> None:
     with pytest.raises(EvaluationError, match="Failed assertions") as caught:
         world.host("system.build.toplevel", "", "{ virtualisation.libvirtd.enable = false; }")
     message = str(caught.value)
-    assert "virtualisation.libvirtd.enable: without libvirt" in message
-    assert "keystone.virtualization.host.virtiofs.enable, or set that to false" in message
+    assert "virtualisation.libvirtd.enable: keystone.virtualization.host.virtiofs.enable requires libvirt" in message
+    assert "or set keystone.virtualization.host.virtiofs.enable to false" in message
 
 
 def test_the_defaults_are_accepted(world: World) -> None:
