@@ -127,6 +127,14 @@ def test_an_image_holds_the_closure(make: Run, store: Store, path: Path, tmp_pat
         system: f"refers to {store.library}",
     }
     assert files(path.parent) == ["web-store.erofs", "web-store.erofs.paths"]
+
+
+def test_qemu_can_read_the_image_whatever_the_umask(make: Run, path: Path) -> None:
+    umask = os.umask(0o077)
+    try:
+        make()
+    finally:
+        os.umask(umask)
     assert path.stat().st_mode & 0o777 == 0o644
 
 
@@ -239,6 +247,20 @@ def test_an_interrupted_run_is_repeated(make: Run, path: Path, monkeypatch: pyte
     assert make(check=True)["exists"]
     assert make()["changed"]
     assert files(path.parent) == ["web-store.erofs", "web-store.erofs.paths"]
+
+
+def test_a_run_interrupted_before_the_list_is_repeated(
+    make: Run, store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    make()
+    with monkeypatch.context() as patch:
+        patch.setattr(images.Path, "write_text", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            images.StoreImage(str(path)).make({store.library: "hash"}, str(store.root), 60)
+    assert make()["changed"], "the image holds another closure than the list said before"
 
 
 @pytest.mark.parametrize("state", ["present", "absent"])
