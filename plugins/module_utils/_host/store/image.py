@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ... import _commands
+from ..._domain.placement import Use
 from ..._errors import HostError, InvalidInput
+from ..files.sources import real_path
+from ..limits import read_limits
 from ..lock import exclusive
 from .closure import read_closure
 
@@ -92,12 +95,19 @@ def manage(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
 
 
 def _present(image: StoreImage, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    _check_limits(image, params["store_paths"])
     closure = read_closure(params["store_paths"], params["store_root"])
     before, after = image.contents(), describe(closure)
     changed = before != after
     if changed and not check_mode:
         image.make(closure, params["store_root"], params["timeout"])
     return _result(image, changed, before, after)
+
+
+def _check_limits(image: StoreImage, store_paths: Iterable[str]) -> None:
+    """Raise InvalidInput for an image or store paths that the host's administrator has not allowed."""
+    sources = (Use("", "source", path, path) for path in store_paths)
+    read_limits().check_paths([Use("", "path", str(image.path), real_path(str(image.path))), *sources])
 
 
 def _absent(image: StoreImage, check_mode: bool) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host import lock
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host import limits, lock
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.store import image as images
 from ansible_collections.keystone.virtiofs.plugins.modules import store_image
 
@@ -85,8 +85,12 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(store: Store, path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(
+    store: Store, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Run:
     """Run the module on the image; its result."""
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setattr(lock, "_directory", lambda: tmp_path / "locks")
 
     def run_module(*, check: bool = False, **options: Any) -> dict[str, Any]:
         arguments = {"path": str(path), "store_root": str(store.root), **options}
@@ -284,6 +288,23 @@ def test_wrong_store_paths_are_refused(run: Run, path: Path, options: dict[str, 
     result = run(**options)
     assert result["failed"]
     assert message in result["msg"]
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("allowed", "message"),
+    [
+        ({"images": ["/srv/images"]}, "path {path} is not among the images that"),
+        ({"sources": ["/srv/data"]}, "source {system} is not among the sources that"),
+    ],
+)
+def test_the_limits_of_the_host_hold(
+    make: Run, store: Store, path: Path, monkeypatch: pytest.MonkeyPatch, allowed: dict[str, list[str]], message: str
+) -> None:
+    file = path.parent.parent / "limits.json"
+    file.write_text(json.dumps(allowed))
+    monkeypatch.setattr(limits, "FILE", file)
+    assert make()["msg"].startswith(message.format(path=path, system=store.system))
     assert not path.parent.exists()
 
 
