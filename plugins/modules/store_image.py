@@ -29,7 +29,8 @@ attributes:
 options:
   path:
     description:
-      - File of the image. The list of what it holds is kept next to it, with C(.paths) at the end of its name.
+      - File of the image, which belongs to root with mode 0444. Attach it to a domain as a read-only disk.
+      - The list of what the image holds is kept next to it, with C(.paths) at the end of its name.
       - A file that is not a store image is neither replaced nor removed.
     type: path
     required: true
@@ -93,6 +94,26 @@ store_path_count:
   returned: success
   type: int
   sample: 812
+problem:
+  description: What failed. C(msg) combines it with RV(fix).
+  returned: failure
+  type: str
+  sample: "store_paths: not below /nix/store: /run/current-system"
+fix:
+  description: What to do about the problem; may be empty.
+  returned: failure
+  type: str
+  sample: List at least one path in /nix/store, such as the one that a link resolves to.
+failed_domain:
+  description: Always null, because an image does not belong to a domain.
+  returned: failure
+  type: str
+  sample: null
+failed_share:
+  description: Always null, because an image does not belong to a share.
+  returned: failure
+  type: str
+  sample: null
 """
 
 from ansible.module_utils.basic import AnsibleModule

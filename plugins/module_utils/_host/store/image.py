@@ -91,7 +91,8 @@ def manage(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         image.refuse_other_files()
         return _present(image, params, check_mode) if params["state"] == "present" else _absent(image, check_mode)
     except OSError as error:
-        raise HostError(f"store image {image.path}: {error}") from error
+        fix = "Use become if this user lacks permission, or choose another path."
+        raise HostError(f"store image {image.path}: {error}", fix=fix) from error
 
 
 def _present(image: StoreImage, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -146,7 +147,7 @@ def _write(tree: Path, image: Path, timeout: float) -> None:
     # Every store path has root as its owner and 1 as its time, so no inode has to store them.
     options = ["--quiet", "--all-root", "-T1", f"-U{UUID}"]
     _commands.check(["mkfs.erofs", *options, str(image), str(tree)], timeout=timeout)
-    image.chmod(0o644)
+    image.chmod(0o444)
     # Otherwise a power cut could leave an incomplete image with a complete list.
     with image.open("rb") as written:
         os.fsync(written.fileno())
