@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -103,10 +104,10 @@ def test_nothing_in_a_view_can_be_written(host: Host, run: Any) -> None:
     run("show", DOMAIN, host.system)
     assert all(host.is_read_only(path) for path in (host.library, host.system))
     for write in (
-        lambda: (host.store / "new").touch(),
-        lambda: (host.store / Path(host.library).name / "new").touch(),
-        lambda: (host.store / Path(host.system).name).write_text("other"),
-        lambda: (host.store / Path(host.link).name).unlink(),
+        (host.store / "new").touch,
+        (host.store / Path(host.library).name / "new").touch,
+        partial((host.store / Path(host.system).name).write_text, "other"),
+        (host.store / Path(host.link).name).unlink,
     ):
         with pytest.raises(OSError, match="Read-only file system"):
             write()
