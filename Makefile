@@ -31,6 +31,7 @@ clean: destroy ## Remove the VM, the test lab and all caches
 
 ##@ Tests
 .PHONY: test check ruff mypy yamllint ansible-lint shellcheck unit sanity nix docs molecule bench walkthrough pictures
+.PHONY: generate
 test: check docs sanity nix molecule ## Everything
 check: ruff mypy yamllint ansible-lint shellcheck unit ## The fast part
 
@@ -73,6 +74,10 @@ walkthrough: setup-run ## Record the README's walkthrough anew, with the VM test
 pictures: setup-test
 	scripts/pictures
 	scripts/package-graph
+
+generate: setup-test ## Generate docs/nix-options.md and the embedded guest's files from the Nix modules
+	scripts/nix-options
+	scripts/test-guest-files
 
 ##@ The VM, as the original Makefile had it (VM=test-vm)
 .PHONY: vm-create vm-start vm-stop vm-destroy vm-reset vm-ssh vm-console vm-display vm-status vm-post-install

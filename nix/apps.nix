@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# The main playbooks, with all that they need on the controller: nix run .#vm -- --inventory fleet.yml
+# The main playbooks, with everything that they need on the controller: nix run .#vm -- --inventory fleet.yml
 #   collection   the folder of this project
 { pkgs, collection }:
 
@@ -11,7 +11,7 @@ let
     python.lxml
   ]);
 
-  # Ansible looks for a collection at this path only.
+  # Ansible only finds a collection at this path.
   collections = pkgs.linkFarm "collections" {
     "ansible_collections/keystone/virtiofs" = collection;
   };
@@ -29,7 +29,7 @@ let
 in
 rec {
   default = vm;
-  vm = app "Prepare the hosts, bring the guests up, verify them" "virtiofs-vm";
+  vm = app "Prepare the hosts, start the guests, verify the guests" "virtiofs-vm";
   verify = app "Verify hosts and guests" "verify";
-  destroy = app "Remove the guests and all that was made for them" "destroy";
+  destroy = app "Remove the guests and everything created for them" "destroy";
 }

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# What `nix flake check` builds besides nixosConfigurations.
+# The checks of `nix flake check`, in addition to nixosConfigurations.
 { pkgs, nixosSystem }:
 
 let
-  # What an example leaves to the machine it is for.
+  # Options that the examples leave to the machine.
   machine = {
     boot.loader.grub.enable = false;
     fileSystems."/" = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# A guest that keeps what it builds: its writable layer is a disk of its own, everything else is as by default.
+# A guest that keeps what it builds: the writable layer is on a separate disk.
 { config, ... }:
 
 {

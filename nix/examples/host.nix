@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# A hypervisor. Add this to its configuration.nix, or import it there.
+# A hypervisor. Add this to the machine's configuration.nix, or import this file there.
 {
   imports = [ ../modules/host-virtiofs.nix ];
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# NixOS's minimal installer that root can log in to with the keys of KEYSTONE_SSH_KEYS.
+# NixOS's minimal installer, which accepts the keys in KEYSTONE_SSH_KEYS for root.
 { modulesPath, ... }:
 
 {
@@ -8,10 +8,10 @@
     ../modules/ssh-keys.nix
   ];
 
-  # Tells the host its address.
+  # The guest agent reports the address to the host.
   services.qemuGuest.enable = true;
 
-  # A serial console beside the screen, which the host can log.
+  # A serial console in addition to the screen, which the host can log.
   boot.kernelParams = [
     "console=ttyS0"
     "console=tty0"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # A guest that runs from its host's /nix/store: an overlay of the guest's own store, the host's store as a virtiofs
-# share, and a writable layer, mounted in stage 1.
+# share, and a writable layer. Stage 1 mounts all of them.
 { config, lib, ... }:
 
 let
@@ -12,7 +12,7 @@ let
   # Without the characters that fstab and overlayfs read as separators or escapes.
   absolutePath = lib.types.strMatching "(/[A-Za-z0-9._@+-]+)+";
 
-  # What roles/vm/files/store-image gives every image.
+  # The module store_image gives it to every image.
   storeImageUuid = "6b657973-746f-6e65-7374-6f7265696d67";
 
   # QEMU's limit for the tag of a virtiofs device.
@@ -38,7 +38,7 @@ let
     message = "${name}: '${tag}' has ${toString (lib.stringLength tag)} bytes, and QEMU takes ${toString longestShareName}. Choose a shorter tag, here and on the host.";
   }) tags;
 
-  # The layers are mounted before the store, so none of these may lie in another.
+  # The layers are mounted before the store, so no mount point may lie in another one.
   places = {
     "${prefix}.mountPoint" = cfg.mountPoint;
     "${prefix}.roStoreMount" = cfg.roStoreMount;
@@ -56,11 +56,11 @@ let
       if places.${inner} == places.${outer} then
         "${inner} and ${outer} are both ${places.${inner}}. Choose another directory for one of them."
       else
-        "${inner} (${places.${inner}}) lies in ${outer} (${places.${outer}}): neither could be mounted before the other. Choose directories outside of each other.";
+        "${inner} (${places.${inner}}) lies in ${outer} (${places.${outer}}): neither could be mounted before the other. Choose directories that do not contain each other.";
   };
 
   allApart = lib.concatMap (inner: map (apart inner) (lib.attrNames places)) (lib.attrNames places);
-  # Two file systems on one mount point would be a conflict of definitions, told in place of the assertions.
+  # With duplicate mount points, the module system would report conflicting definitions before these assertions.
   areDistinct = lib.allUnique (lib.attrValues places);
 
   writableLayer = config.fileSystems.${cfg.rwStoreMount};
@@ -68,7 +68,7 @@ let
   unfitLayer = [
     {
       assertion = cfg.persistentRwStore -> writableLayer.device != null;
-      message = "${prefix}.persistentRwStore: there is no device to keep the writable layer on. Set fileSystems.\"${cfg.rwStoreMount}\".device and .fsType.";
+      message = "${prefix}.persistentRwStore: the writable layer has no device. Set fileSystems.\"${cfg.rwStoreMount}\".device and .fsType.";
     }
     {
       assertion = !lib.elem writableLayer.fsType unfitForUpperLayer;
@@ -76,9 +76,9 @@ let
     }
   ];
 
-  # What would write to every path of the host's, and with that copy or hide it in the writable layer.
-  hostsBusiness = {
-    # An overlay store knows which paths are the host's and leaves them alone.
+  # Options that would write to host paths and thereby copy or hide them in the writable layer.
+  hostOnlyOptions = {
+    # An overlay store distinguishes host paths and leaves them alone.
     "nix.gc.automatic" = config.nix.gc.automatic && !isOverlayStore;
     "nix.optimise.automatic" = config.nix.optimise.automatic;
     "nix.settings.auto-optimise-store" = config.nix.settings.auto-optimise-store or false;
@@ -86,7 +86,7 @@ let
 
   remountHook = "keystone/remount-store";
 
-  # The host's store: its paths, and what the snapshot of its database says of them. It never changes from here.
+  # The host's store, with the paths and the copy of the database. Nix in the guest never writes to it.
   lowerStore = "local?real=${cfg.roStoreMount}&state=${cfg.databaseMount}&read-only=true";
 
   overlayStore = "local-overlay://?${
@@ -100,7 +100,7 @@ let
   }";
 
   opensOverlayStore = {
-    # systemd expands what follows a percent sign, and NixOS leaves these alone.
+    # systemd expands specifiers after a percent sign, and NixOS does not escape them.
     environment.NIX_REMOTE = lib.replaceStrings [ "%" ] [ "%%" ] overlayStore;
     unitConfig.RequiresMountsFor = [ cfg.databaseMount ];
   };
@@ -121,7 +121,7 @@ in
       default = "/nix/store";
       example = "/mnt/store";
       description = ''
-        Where the combined store appears: the guest's own store above the host's, below what the guest has written.
+        Mount point of the combined store: the guest's own store above the host's store, both below the writable layer.
         This and the other paths are those of the running guest.
       '';
     };
@@ -130,7 +130,7 @@ in
       type = absolutePath;
       default = "/sysroot/nix/.ro-store";
       example = "/nix/.ro-store";
-      description = "Where the host's store is mounted, read-only.";
+      description = "Read-only mount point of the host's store.";
     };
 
     rwStoreMount = lib.mkOption {
@@ -138,7 +138,7 @@ in
       default = "/sysroot/nix/.rw-store";
       example = "/nix/.rw-store";
       description = ''
-        Where the writable layer is mounted: a tmpfs, unless {option}`${prefix}.persistentRwStore` is set.
+        Mount point of the writable layer, which is a tmpfs unless {option}`${prefix}.persistentRwStore` is set.
         Limit its size with {option}`fileSystems.<rwStoreMount>.options`.
       '';
     };
@@ -148,7 +148,7 @@ in
       default = false;
       example = true;
       description = ''
-        Whether what the guest writes to its store survives a reboot. Declare the device that holds it:
+        Whether the writable layer is persistent. You must then set the device that holds it:
         {option}`fileSystems.<rwStoreMount>.device` and `.fsType`.
       '';
     };
@@ -158,8 +158,8 @@ in
       default = false;
       example = true;
       description = ''
-        Whether the running guest's store is read-only for all but the Nix daemon, as NixOS has it otherwise. If not,
-        root may write to it. Neither lets the guest write to the host's store.
+        Whether `/nix/store` is read-only for everything except the Nix daemon, as on a plain NixOS. If false, root can
+        write to the overlay. The host's store is read-only in both cases.
       '';
     };
 
@@ -174,12 +174,13 @@ in
       description = ''
         Which of the host's paths are valid for the guest's Nix, so that it uses them instead of building or fetching
         them again.
-        `closure`: those of the registration that the kernel parameter `regInfo=<file>` names, loaded into the guest's
-        own database at boot; NixOS's `closureInfo` makes such a file, and so does `nix-store --dump-db <path>...`.
-        `overlay-store`: all that the host's database held when it was last copied for its guests, through Nix's
-        experimental `local-overlay-store`; needs Nix 2.22 or later and a second share,
+        `closure`: the paths in the registration that the kernel parameter `regInfo=<file>` names, loaded into the
+        guest's own database at boot; NixOS's `closureInfo` makes such a file, and so does
+        `nix-store --dump-db <path>...`.
+        `overlay-store`: all paths that the host's database contained when it was last copied for its guests, through
+        Nix's experimental `local-overlay-store`; requires Nix 2.22 or later and a second share,
         {option}`${prefix}.databaseShareName`.
-        `none`: no path, other than those that the guest itself has made or installed.
+        `none`: only paths that the guest itself has built or installed.
       '';
     };
 
@@ -189,8 +190,8 @@ in
       example = "database";
       description = ''
         Tag of the share with the copy of the host's Nix database, for the store registration `overlay-store`; at most
-        ${toString longestShareName} bytes. The copy is a Nix state directory, as
-        `nix-store --dump-db | NIX_STATE_DIR=<directory> nix-store --load-db` makes it.
+        ${toString longestShareName} bytes. The copy is a Nix state directory, as created by
+        `nix-store --dump-db | NIX_STATE_DIR=<directory> nix-store --load-db`.
       '';
     };
 
@@ -198,7 +199,7 @@ in
       type = absolutePath;
       default = "/sysroot/nix/.ro-database";
       example = "/nix/.ro-database";
-      description = "Where that copy is mounted, read-only.";
+      description = "Read-only mount point of the copy of the host's Nix database.";
     };
 
     storeImage = lib.mkOption {
@@ -206,9 +207,9 @@ in
       default = false;
       example = true;
       description = ''
-        Whether the domain has a disk with an image of store paths, as `vm_store_image` of the role `vm` makes it. Its paths
-        are read as fast as from a local disk, all others through the share. The image is required: a domain without it does
-        not boot.
+        Whether the domain has a disk with an image of store paths, which `vm_store_image` of the Ansible role `vm`
+        provides. The guest reads these paths as fast as from a local disk, and all others through the share. Without the
+        image the guest does not boot.
       '';
     };
 
@@ -216,7 +217,7 @@ in
       type = absolutePath;
       default = "/sysroot/nix/.store-image";
       example = "/nix/.store-image";
-      description = "Where the image is mounted, read-only.";
+      description = "Read-only mount point of the image of store paths.";
     };
   };
 
@@ -228,7 +229,7 @@ in
             device = cfg.shareName;
             fsType = "virtiofs";
             options = [ "ro" ];
-            noCheck = true; # a tag is no device that fsck could check
+            noCheck = true; # fsck cannot check a tag
             neededForBoot = true;
           };
           ${cfg.rwStoreMount} = lib.mkMerge [
@@ -241,7 +242,7 @@ in
           ${cfg.mountPoint} = {
             # NixOS puts stage 1's prefix before these, creates upper and work, and orders the mounts.
             overlay = {
-              # The own store first: a system that is installed in the guest boots whatever the host has.
+              # The own store first: a system installed in the guest boots no matter what the host's store contains.
               lowerdir = [
                 ownStore
               ]
@@ -277,19 +278,19 @@ in
           ++ lib.mapAttrsToList (name: isSet: {
             assertion = !isSet;
             message = "${name}: with ${prefix}.enable it would copy or hide the host's paths in the writable layer. Leave it to the host, and set it to false here.";
-          }) hostsBusiness
+          }) hostOnlyOptions
           ++ [
             {
               assertion = cfg.mountPoint == ownStore || cfg.storeRegistration == "none";
-              message = "${prefix}.storeRegistration: Nix looks for valid paths in ${ownStore}, and the host's are in ${cfg.mountPoint}. Set ${prefix}.mountPoint to ${ownStore}, or this to \"none\".";
+              message = "${prefix}.storeRegistration: Nix looks for valid paths in ${ownStore}, and the host's are in ${cfg.mountPoint}. Set ${prefix}.mountPoint to ${ownStore}, or ${prefix}.storeRegistration to \"none\".";
             }
           ];
       }
 
-      # What a tmpfs held is gone after a reboot, and a database on a disk would still take it for valid.
+      # After a reboot the paths in a tmpfs are gone, but a database on a disk would still list them as valid.
       (lib.mkIf (!cfg.persistentRwStore && cfg.mountPoint == ownStore) {
         systemd.services.keystone-store-verification = {
-          description = "Removal of what is gone from the Nix database";
+          description = "Removal of missing paths from the Nix database";
           wantedBy = [ "multi-user.target" ];
           before = [
             "keystone-store-registration.service"
@@ -343,7 +344,7 @@ in
             device = cfg.databaseShareName;
             fsType = "virtiofs";
             options = [
-              "nofail" # without it the guest boots, and its Nix daemon says what is missing
+              "nofail" # without the share the guest boots, and the Nix daemon reports what is missing
               "ro"
             ];
             noCheck = true;
@@ -355,18 +356,18 @@ in
           "read-only-local-store"
         ];
 
-        # The daemon, and what comes before it, open the overlay store; everybody else, root too, goes through the daemon.
+        # The daemon, and the service before it, open the overlay store; everything else, even root, uses the daemon.
         systemd.services.nix-daemon = opensOverlayStore;
         systemd.services.keystone-store-verification = lib.mkIf (!cfg.persistentRwStore) opensOverlayStore;
         systemd.globalEnvironment.NIX_REMOTE = "daemon";
         environment.sessionVariables.NIX_REMOTE = "daemon";
 
-        # Nix runs it, with the store as its argument, when it has uncovered a path of the host's.
+        # Nix runs the hook, with the store as its argument, after it has uncovered a path of the host.
         environment.etc.${remountHook} = {
           mode = "0755";
           text = ''
             #!/bin/sh
-            # With its source, or mount adds the layers from fstab, which the kernel refuses as a change.
+            # Without the source, mount would add the layers from fstab, which the kernel refuses as a change.
             exec mount -o remount overlay "$1"
           '';
         };

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# A libvirt host whose guests run from its /nix/store. Domains are the business of the Ansible roles.
+# A libvirt host whose guests run from its /nix/store. The Ansible roles manage the domains.
 {
   config,
   lib,
@@ -11,7 +11,7 @@ let
   cfg = config.keystone.virtualization.host.virtiofs;
   prefix = "keystone.virtualization.host.virtiofs";
 
-  # A name of its own for the firewall; the kernel takes 15 bytes.
+  # The firewall rule needs a fixed name; the kernel allows 15 bytes.
   bridge = "virbr-keystone";
 
   network = ''
@@ -50,7 +50,7 @@ in
       default = [ ];
       example = lib.literalExpression ''[ "alice" ]'';
       description = ''
-        Users who may manage guests, through the group `libvirtd`. It amounts to being root on this machine.
+        Users to add to the group `libvirtd`, who can then manage guests. Membership is equivalent to root.
       '';
     };
 
@@ -72,8 +72,8 @@ in
       default = "keystone-net";
       example = null;
       description = ''
-        Name of a libvirt network with NAT for the guests, started with the host; null for none. A network of this name
-        that is there already is left as it is.
+        Name of a libvirt network with NAT for the guests, which starts with the host; null for none. An existing network
+        of this name is not changed.
       '';
     };
 
@@ -89,18 +89,18 @@ in
       default = false;
       example = true;
       description = ''
-        Whether to keep a copy of the Nix database for guests with the store registration `overlay-store`, in
-        `${database}`: the source of their second share. It is made anew whenever the database changes.
+        Whether to keep a copy of the Nix database in `${database}`, the source of the second share of guests with the
+        store registration `overlay-store`. The copy is updated whenever the database changes.
       '';
     };
 
-    leastExposure = lib.mkOption {
+    shareClosureOnly = lib.mkOption {
       type = lib.types.bool;
       default = false;
       example = true;
       description = ''
-        Whether guests may be shown the closure of some store paths instead of the whole store, as `vm_least_exposure` of
-        the Ansible role `vm` asks for: installs `keystone-store-view`, and makes the views anew at boot.
+        Whether to install `keystone-store-view`, which `vm_share_closure_only` of the Ansible role `vm` needs to expose
+        only a closure to a guest, and a service that recreates the views at boot.
       '';
     };
   };
@@ -111,7 +111,7 @@ in
         virtualisation.libvirtd = {
           enable = lib.mkDefault true;
           qemu = {
-            # From here libvirt learns where virtiofsd is; a path in a domain would be collected as garbage one day.
+            # libvirt finds virtiofsd here: a store path in a domain would be garbage-collected eventually.
             vhostUserPackages = [ cfg.package ];
             swtpm.enable = lib.mkDefault true;
           };
@@ -125,13 +125,13 @@ in
         ];
         environment.etc."keystone/python3".source = lib.mkDefault "${cfg.python}/bin/python3";
 
-        # Holds a directory per guest, with links to the paths that the guest needs.
+        # Contains a directory per guest, with links to the paths that the guest needs.
         systemd.tmpfiles.rules = [ "d /nix/var/nix/gcroots/keystone-virtiofs/domains 0755 root root -" ];
 
         assertions = [
           {
             assertion = config.virtualisation.libvirtd.enable;
-            message = "virtualisation.libvirtd.enable: without libvirt there is no guest to share the store with. Leave it to ${prefix}.enable, or set that to false.";
+            message = "virtualisation.libvirtd.enable: ${prefix}.enable requires libvirt. Remove this option, or set ${prefix}.enable to false.";
           }
         ];
       }
@@ -158,7 +158,7 @@ in
           '';
         };
 
-        # libvirt's own rules cannot let in what NixOS's firewall drops: guests ask for an address and for names.
+        # DHCP and DNS for guests: libvirt's own rules cannot accept packets that NixOS's firewall drops.
         networking.firewall.interfaces.${bridge} = {
           allowedTCPPorts = [ 53 ];
           allowedUDPPorts = [
@@ -168,14 +168,14 @@ in
         };
       })
 
-      (lib.mkIf cfg.leastExposure {
-        # Where the roles find it on every distribution.
+      (lib.mkIf cfg.shareClosureOnly {
+        # The roles expect the program at this path on every distribution.
         systemd.tmpfiles.rules = [ "L+ /usr/local/sbin/keystone-store-view - - - - ${storeView}" ];
 
         systemd.services.keystone-store-views = {
           description = "Views of the Nix store for guests";
           wantedBy = [ "multi-user.target" ];
-          # A guest that starts with the host is to find its view.
+          # The view must exist before a guest that starts with the host.
           before = [ "libvirtd.service" ];
           unitConfig.ConditionPathExistsGlob = "/var/lib/keystone-virtiofs/domains/*/view";
           path = [ config.nix.package ];
@@ -201,17 +201,17 @@ in
             trap 'rm -rf "$new"' EXIT
             last_change() { find /nix/var/nix/db '(' -name db.sqlite -o -name db.sqlite-wal ')' -printf '%p %T@\n' | sort; }
 
-            # Who only reads the database closes it as one who writes.
+            # PathModified also fires when a reader closes the database, which Nix opens read-write.
             [ "$(last_change)" != "$(cat ${database}/last-change 2>/dev/null)" ] || exit 0
 
-            # A change that comes while the copy is made starts nothing.
+            # The path unit does not fire while this service runs, so copy until nothing has changed.
             until [ "$copied" = "$(last_change)" ]; do
               copied=$(last_change)
               rm -rf "$new"
               nix-store --dump-db | NIX_STATE_DIR="$new" nix-store --load-db
             done
 
-            # Nix wants to find the directories. A guest that is reading keeps the file that it has opened.
+            # Nix requires these directories. After mv, a guest that is reading keeps the file that it has opened.
             mkdir -p ${database}/db
             cp -r --no-clobber "$new/gcroots" "$new/profiles" "$new/temproots" ${database}/
             mv "$new/db/schema" "$new/db/db.sqlite" ${database}/db/

@@ -6,7 +6,7 @@
 let
   keys = lib.filter (line: line != "") (lib.splitString "\n" (builtins.getEnv "KEYSTONE_SSH_KEYS"));
 
-  # The type names itself once more, in base64, in the key that follows it.
+  # The base64 text of the key repeats the type.
   type = "(ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\\.com)";
   isPublicKey = line: builtins.match "${type} AAAA[A-Za-z0-9+/]+=*( .*)?" line != null;
 in
@@ -15,7 +15,7 @@ in
 
   assertions = map (line: {
     assertion = isPublicKey line;
-    # A part only: it may be a private key.
-    message = "KEYSTONE_SSH_KEYS: '${lib.substring 0 16 line}...' is no public key. It takes lines such as those of ~/.ssh/id_ed25519.pub.";
+    # Only the beginning: the line may be a private key.
+    message = "KEYSTONE_SSH_KEYS: '${lib.substring 0 16 line}...' is not a public key. Use lines like those in ~/.ssh/id_ed25519.pub.";
   }) keys;
 }

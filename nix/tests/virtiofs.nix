@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# A NixOS host, and in it a guest that boots straight from the host's store, without any installation.
-# For machines with nixpkgs: `nix flake check`. This project's own machines have none: tests/nix evaluates this file with
-# stand-ins and never runs it.
+# A NixOS host with a guest that boots directly from the host's store, without any installation.
+# For machines with nixpkgs: `nix flake check`. The machines of this project have no nixpkgs: tests/nix evaluates this file
+# with stand-ins and never runs it.
 #   nixosSystem   makes a configuration of modules
 { pkgs, nixosSystem }:
 
@@ -25,7 +25,7 @@ let
 
   registration = pkgs.closureInfo { rootPaths = [ guest ]; };
 
-  # KIND stands for what the host can do: kvm or qemu.
+  # KIND is kvm or qemu, depending on the host.
   domain = ''
     <domain type="KIND">
       <name>guest</name>
@@ -83,7 +83,7 @@ in
     import json
     import time
 
-    BOOT_LIMIT = 900  # seconds; a guest that is emulated inside an emulated host takes minutes
+    BOOT_TIMEOUT = 900  # seconds; an emulated guest in an emulated host takes minutes
 
 
     def agent(command, **arguments):
@@ -92,7 +92,7 @@ in
 
 
     def in_guest(script):
-        """What a script prints that succeeds in the guest."""
+        """The output of a script in the guest; fails if the script fails."""
         shell = "/run/current-system/sw/bin/sh"
         started = agent("guest-exec", path=shell, arg=["-lc", script], **{"capture-output": True})
         while not (status := agent("guest-exec-status", pid=started["pid"]))["exited"]:
@@ -109,7 +109,7 @@ in
     kind = "kvm" if host.execute("test -e /dev/kvm")[0] == 0 else "qemu"
     host.succeed(f"sed 's/KIND/{kind}/; s|PARAMETERS|'\"$(cat ${guest}/kernel-params)\"'|' /etc/guest.xml >/tmp/guest.xml")
     host.succeed("virsh define --validate /tmp/guest.xml", "virsh start guest")
-    host.wait_until_succeeds("virsh qemu-agent-command guest '{\"execute\": \"guest-ping\"}'", timeout=BOOT_LIMIT)
+    host.wait_until_succeeds("virsh qemu-agent-command guest '{\"execute\": \"guest-ping\"}'", timeout=BOOT_TIMEOUT)
 
     with subtest("the guest runs from the host's store"):
         mounts = in_guest("mount")
@@ -118,16 +118,16 @@ in
         assert "tmpfs" in in_guest("df /sysroot/nix/.rw-store")
         in_guest("touch /nix/store/.test && rm /nix/store/.test")
 
-    with subtest("its own system is valid for its Nix, and nothing was copied"):
+    with subtest("the guest's system is valid for the guest's Nix, and nothing was copied"):
         in_guest("nix-store --check-validity $(nix-store --query --requisites ${guest})")
         assert in_guest("ls /sysroot/nix/.rw-store/upper") == ""
 
-    with subtest("what the host adds is there at once"):
+    with subtest("the guest sees a new path of the host at once"):
         host.succeed("echo new >/tmp/new")
         path = host.succeed("nix-store --add /tmp/new").strip()
         assert in_guest(f"for second in 1 2 3 4 5; do cat {path} && exit; sleep 1; done; exit 1") == "new\n"
 
-    with subtest("the host's store takes no write from the guest"):
+    with subtest("the guest cannot write to the host's store"):
         in_guest("! { mount -o remount,rw /sysroot/nix/.ro-store && touch /sysroot/nix/.ro-store/written; }")
         host.fail("test -e /nix/store/written")
   '';

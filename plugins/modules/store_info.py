@@ -1,51 +1,51 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Tell a guest's view of its store: share, overlay, writable layer."""
+"""Gather information about the mounts and the state of a guest's Nix store."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: store_info
-short_description: How a guest's Nix store is put together, and in what state it is
+short_description: Gather information about the mounts and the state of a guest's Nix store
+version_added: 0.1.0
 description:
-  - Run it in a guest. It reports whether the virtiofs share and the overlay over it are mounted, whether the
-    store can be read and written, which layer holds a path, how full the writable layer is, and paths that
-    went stale.
-  - It reads only, so RV(writable) is what the mounts and permissions say; the role
+  - Run this module in a guest. It reports whether the virtiofs share and the overlay over it are mounted, whether the
+    store can be read and written, which layer holds a path, how full the writable layer is, and which paths are stale.
+  - The module only reads, so RV(writable) depends on mounts and permissions alone; the role
     P(keystone.virtiofs.verify#role) proves it by writing.
 author:
   - keystone contributors (@ncrmro)
 options:
   mount_point:
     description:
-      - Where the overlay is mounted.
+      - Mount point of the overlay.
     type: path
     default: /nix/store
   ro_store:
     description:
-      - Where the share is mounted.
+      - Mount point of the share.
     type: path
     default: /sysroot/nix/.ro-store
   rw_store:
     description:
-      - The file system that holds the overlay's writable layer.
+      - Mount point of the file system that holds the overlay's writable layer.
     type: path
     default: /sysroot/nix/.rw-store
-  share_name:
+  tag:
     description:
       - Mount tag of the share.
     type: str
     default: nix-store-share
   paths:
     description:
-      - Paths below O(mount_point) to look up; see RV(paths).
+      - Paths below O(mount_point) to look up, see RV(paths).
     type: list
     elements: path
     default: []
   stale_sample:
     description:
-      - How many entries of the store to look at for RV(stale), besides O(paths).
+      - Number of entries of the store to check for RV(stale), in addition to O(paths).
     type: int
     default: 100
 attributes:
@@ -61,13 +61,13 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at the guest's store
+- name: Inspect the guest's store
   keystone.virtiofs.store_info:
     paths:
       - "{{ built_path }}"
   register: store
 
-- name: The guest sees what the host built, through the share
+- name: Require that the guest sees the path through the share
   ansible.builtin.assert:
     that:
       - store.share.mounted
@@ -81,19 +81,19 @@ share:
   type: dict
   contains:
     mounted:
-      description: Whether the share with tag O(share_name) is mounted at O(ro_store).
+      description: Whether the share with tag O(tag) is mounted at O(ro_store).
       type: bool
       sample: true
     source:
-      description: What is mounted there; null when nothing is.
+      description: The source of the mount; null if nothing is mounted there.
       type: str
       sample: nix-store-share
     type:
-      description: Its file system type.
+      description: The file system type.
       type: str
       sample: virtiofs
     options:
-      description: Its mount options.
+      description: The mount options.
       type: list
       elements: str
       sample: [ro, relatime]
@@ -111,15 +111,15 @@ overlay:
       type: bool
       sample: true
     source:
-      description: What is mounted there; null when nothing is.
+      description: The source of the mount; null if nothing is mounted there.
       type: str
       sample: overlay
     type:
-      description: Its file system type.
+      description: The file system type.
       type: str
       sample: overlay
     options:
-      description: Its mount options.
+      description: The mount options.
       type: list
       elements: str
       sample: [rw, relatime]
@@ -128,7 +128,7 @@ overlay:
       type: bool
       sample: false
     lower:
-      description: Read-only layers, the topmost first, as they were named when it was mounted.
+      description: Read-only layers, the topmost first, with the paths that they had when the overlay was mounted.
       type: list
       elements: str
       sample: [/nix/store, /sysroot/nix/.ro-store]
@@ -137,7 +137,7 @@ overlay:
       type: str
       sample: /sysroot/nix/.rw-store/upper
     work:
-      description: The overlay's work folder; null without one.
+      description: The overlay's work directory; null without one.
       type: str
       sample: /sysroot/nix/.rw-store/work
 readable:
@@ -151,17 +151,17 @@ writable:
   type: bool
   sample: true
 entries:
-  description: How many entries the store has, hidden ones included; null when it cannot be listed.
+  description: Number of entries in the store, including hidden ones; null if the store cannot be listed.
   returned: success
   type: int
   sample: 1234
 share_entries:
-  description: How many entries the share has, hidden ones included; null when it cannot be listed.
+  description: Number of entries in the share, including hidden ones; null if the share cannot be listed.
   returned: success
   type: int
   sample: 1200
 rw_layer:
-  description: The file system at O(rw_store); null when there is none.
+  description: The file system mounted at O(rw_store); null if none is mounted there.
   returned: success
   type: dict
   contains:
@@ -178,15 +178,15 @@ rw_layer:
       type: int
       sample: 1048576
     inodes:
-      description: How many files it can hold; 0 without a limit.
+      description: Number of files that it can hold; 0 without a limit.
       type: int
       sample: 253839
     inodes_used:
-      description: How many it holds.
+      description: Number of files that it holds.
       type: int
       sample: 7
 paths:
-  description: What was found for each of O(paths), in that order.
+  description: The result for each of O(paths), in the same order.
   returned: success
   type: list
   elements: dict
@@ -201,18 +201,18 @@ paths:
       sample: true
     layers:
       description:
-        - The layers that hold it, the deciding one first.
-        - V(upper) written in the guest; V(deleted) deleted in the guest; V(share) the host's; V(own) the
-          guest's own store, which the overlay covers, so it is only told for what is in no other layer.
+        - The layers that hold the path; the first one decides what the guest sees.
+        - V(upper) was written in the guest, V(deleted) was deleted in the guest, V(share) is the host's, V(own) is the
+          guest's own store. The overlay covers the own store, so V(own) is only returned for a path in no other layer.
       type: list
       elements: str
       sample: [share]
 stale:
   description:
-    - Paths of which the guest remembers what is no longer so. The host has removed or replaced one that the guest had
-      read, or has added one that the guest had looked for in vain, and now lists but does not find.
-    - C(mount -o remount overlay) with O(mount_point) mends it. The source must be named, or the layers in fstab count
-      as a change, which is refused.
+    - Paths for which the guest's kernel has cached outdated information. The host has removed or replaced a path after
+      the guest had read it, or has added a path after the guest had found that it does not exist.
+    - C(mount -o remount overlay) with O(mount_point) fixes this. The source C(overlay) is required, because mount would
+      otherwise add the layers from fstab, which the kernel refuses as a change.
   returned: success
   type: list
   elements: str
@@ -237,7 +237,7 @@ def main() -> None:
             "mount_point": {"type": "path", "default": "/nix/store"},
             "ro_store": {"type": "path", "default": "/sysroot/nix/.ro-store"},
             "rw_store": {"type": "path", "default": "/sysroot/nix/.rw-store"},
-            "share_name": {"type": "str", "default": "nix-store-share"},
+            "tag": {"type": "str", "default": "nix-store-share"},
             "paths": {"type": "list", "elements": "path", "default": []},
             "stale_sample": {"type": "int", "default": 100},
         },

@@ -25,7 +25,7 @@ let
 
   header = ''
     # SPDX-License-Identifier: GPL-3.0-or-later
-    # Evaluated from nix/modules/guest-virtiofs.nix; scripts/test-guest-files writes it anew.
+    # Generated from nix/modules/guest-virtiofs.nix by scripts/test-guest-files.
   '';
 
   file = path: text: {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# docs/nix-options.md, out of the modules.
+# The text of docs/nix-options.md, from the modules.
 {
   lib ? import ./lib,
   nixpkgs ? null,
@@ -43,7 +43,7 @@ in
 ''
   # Options of the NixOS modules
 
-  Made from the modules by `scripts/nix-options`.
+  Generated from the modules by `make generate`.
 ''
 + chapter "host"
 + chapter "guest"

@@ -21,7 +21,7 @@ def write(folder: Path, module: str) -> dict[str, str]:
 
 
 def test_its_files_are_fresh(tmp_path: Path) -> None:
-    assert contents(FILES) == write(tmp_path, "{ }"), "run scripts/test-guest-files"
+    assert contents(FILES) == write(tmp_path, "{ }"), "run make generate"
 
 
 def test_another_guest_has_other_files(tmp_path: Path) -> None:

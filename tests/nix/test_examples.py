@@ -90,7 +90,7 @@ def test_without_keys_there_is_an_iso_all_the_same(world: World) -> None:
     ],
 )
 def test_what_is_no_public_key_is_refused(world: World, wrong: str) -> None:
-    with pytest.raises(EvaluationError, match=r"KEYSTONE_SSH_KEYS: .* is no public key"):
+    with pytest.raises(EvaluationError, match=r"KEYSTONE_SSH_KEYS: .* is not a public key"):
         world.config(TOPLEVEL, INSTALLER, ROOT, environment={"KEYSTONE_SSH_KEYS": wrong})
 
 

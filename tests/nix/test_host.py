@@ -44,8 +44,8 @@ def test_without_libvirt_it_says_what_to_do(world: World) -> None:
     with pytest.raises(EvaluationError, match="Failed assertions") as caught:
         world.host("system.build.toplevel", "", "{ virtualisation.libvirtd.enable = false; }")
     message = str(caught.value)
-    assert "virtualisation.libvirtd.enable: without libvirt" in message
-    assert "keystone.virtualization.host.virtiofs.enable, or set that to false" in message
+    assert "virtualisation.libvirtd.enable: keystone.virtualization.host.virtiofs.enable requires libvirt" in message
+    assert "or set keystone.virtualization.host.virtiofs.enable to false" in message
 
 
 def test_the_defaults_are_accepted(world: World) -> None:
@@ -119,10 +119,10 @@ def test_the_database_is_not_copied_unasked(world: World) -> None:
 
 
 def test_the_store_views_are_as_on_other_distributions(world: World) -> None:
-    rules = world.host("systemd.tmpfiles.rules", "leastExposure = true;")
+    rules = world.host("systemd.tmpfiles.rules", "shareClosureOnly = true;")
     (link,) = (rule.split() for rule in rules if "store-view" in rule)
     assert link[:2] == ["L+", "/usr/local/sbin/keystone-store-view"]
-    service = world.host("systemd.services.keystone-store-views", "leastExposure = true;")
+    service = world.host("systemd.services.keystone-store-views", "shareClosureOnly = true;")
     assert service["serviceConfig"] == {"Type": "oneshot", "ExecStart": f"{link[-1]} restore"}
     theirs = (CHECKOUT / "roles/host/files/keystone-store-views.service").read_text()
     assert f"ConditionPathExistsGlob={service['unitConfig']['ConditionPathExistsGlob']}\n" in theirs
@@ -141,7 +141,7 @@ def test_there_are_no_store_views_unasked(world: World) -> None:
         ("python", "null", "package"),
         ("users", '"alice"', "list of string"),
         ("users", "[ 1 ]", "string"),
-        ("leastExposure", '"yes"', "boolean"),
+        ("shareClosureOnly", '"yes"', "boolean"),
         ("exportDatabase", "null", "boolean"),
         ("network", '"my net"', "null or string matching"),
         ("network", '"--all"', "null or string matching"),

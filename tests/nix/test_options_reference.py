@@ -8,7 +8,7 @@ from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, HE
 
 def test_the_reference_is_fresh(world: World) -> None:
     reference = evaluate(f"import {HERE}/options-reference.nix {{ {world.arguments} }}")
-    assert (CHECKOUT / "docs/nix-options.md").read_text() == reference, "run scripts/nix-options"
+    assert (CHECKOUT / "docs/nix-options.md").read_text() == reference, "run make generate"
 
 
 def test_every_option_has_a_description_a_default_and_an_example(world: World) -> None:

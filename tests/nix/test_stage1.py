@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.store import image
 from ansible_collections.keystone.virtiofs.tests.nix.stage1 import Stage1
 from ansible_collections.keystone.virtiofs.tests.nix.support import STAND_IN, World, fstab
 from ansible_collections.keystone.virtiofs.tests.nix.test_guest import PERSISTENT, RO, RW
 
-(STORE_IMAGE_UUID,) = re.findall(
-    r'^UUID = "(.*)"', (Path(__file__).parents[2] / "roles/vm/files/store-image").read_text(), re.MULTILINE
-)
 SCRIPTED = "{ boot.initrd.systemd.enable = false; }"
 
 
@@ -63,9 +60,9 @@ def test_a_persistent_layer(world: World, tmp_path: Path) -> None:
 def test_a_store_image_lies_between_the_own_store_and_the_share(world: World, tmp_path: Path) -> None:
     units = stage1(tmp_path, world, "storeImage = true;")
     assert units.problems() == []
-    image = units.mounts["/sysroot/sysroot/nix/.store-image"]
-    assert (image["What"], image["Type"]) == (f"/dev/disk/by-uuid/{STORE_IMAGE_UUID}", "erofs")
-    assert "ro" in units.options(image["Where"])
+    mount = units.mounts["/sysroot/sysroot/nix/.store-image"]
+    assert (mount["What"], mount["Type"]) == (f"/dev/disk/by-uuid/{image.UUID}", "erofs")
+    assert "ro" in units.options(mount["Where"])
     layers = f"/sysroot/nix/store:/sysroot/sysroot/nix/.store-image:/sysroot{RO}"
     assert units.options("/sysroot/nix/store")["lowerdir"] == layers
 

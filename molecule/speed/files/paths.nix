@@ -15,7 +15,7 @@ let
     };
 in
 {
-  # Another content, also in the names of its files, with every build: as an input-addressed path that is not reproducible.
+  # Not reproducible: contents and file names differ with every build.
   changing = build "changing" ''
     build=$(date +%s%N)
     mkdir -p $out/part

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# The VM on which the share is tried out. Not for a network you do not trust: its console logs in without a password.
+# A VM for trying out the share. Not for untrusted networks: the console logs in without a password.
 {
   imports = [
     ../../modules/guest-virtiofs.nix

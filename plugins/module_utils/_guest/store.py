@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a guest's Nix store is put together: the share, the overlay over it, and which layer holds a path."""
+"""The mounts of a guest's Nix store: the share, the overlay over it, and which layer holds a path."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .._mounts import Mount, mount_at, read_mounts
 
 @dataclass(frozen=True)
 class OverlayLayers:
-    """The folders of an overlay as its mount options name them."""
+    """The directories of an overlay as its mount options name them."""
 
     lower: tuple[str, ...] = ()
     upper: str | None = None
@@ -26,29 +26,29 @@ class OverlayLayers:
 
 
 def overlay_layers(options: Iterable[str]) -> OverlayLayers:
-    """The layers, from "lowerdir=a:b" as well as from one "lowerdir+=" for each (Linux 6.8)."""
+    """The layers, from "lowerdir=a:b" or from one "lowerdir+=" for each lower layer (Linux 6.8)."""
     lower: list[str] = []
     named: dict[str, str] = {}
     for option in options:
         name, _equals, value = option.partition("=")
         if name == "lowerdir":
-            lower += [_unprotect(part) for part in re.split(r"(?<!\\):+", value)]
+            lower += [_unescape(part) for part in re.split(r"(?<!\\):+", value)]
         elif name == "lowerdir+":
-            lower.append(_unprotect(value))
+            lower.append(_unescape(value))
         else:
-            named[name] = _unprotect(value)
+            named[name] = _unescape(value)
     return OverlayLayers(tuple(lower), named.get("upperdir"), named.get("workdir"))
 
 
-def _unprotect(path: str) -> str:
-    """Overlay options protect colon, comma and backslash with a backslash."""
+def _unescape(path: str) -> str:
+    """Overlay options escape colon, comma and backslash with a backslash."""
     return re.sub(r"\\(.)", r"\1", path)
 
 
-def upper_folder(layers: OverlayLayers, rw_store: str) -> Path | None:
-    """The writable layer's folder as it is reached now.
+def upper_directory(layers: OverlayLayers, rw_store: str) -> Path | None:
+    """Where the running guest has the directory of the writable layer.
 
-    An initrd mounts below /sysroot, and the options keep the names of then.
+    The initrd mounts the layers below /sysroot, and the mount options keep those paths.
     """
     if layers.upper is None:
         return None
@@ -58,7 +58,7 @@ def upper_folder(layers: OverlayLayers, rw_store: str) -> Path | None:
 
 
 def layers_of(name: Path, mount_point: Path, share: Path, upper: Path | None) -> list[str]:
-    """Which layers hold a name, the deciding one first."""
+    """The layers that hold a name; the first one decides what the guest sees."""
     layers = []
     if upper is not None and os.path.lexists(upper / name):
         layers.append("deleted" if _is_whiteout(upper / name) else "upper")
@@ -70,13 +70,13 @@ def layers_of(name: Path, mount_point: Path, share: Path, upper: Path | None) ->
 
 
 def _is_whiteout(path: Path) -> bool:
-    """Overlayfs marks a deletion by a character device 0:0."""
+    """Overlayfs marks a deleted name with a character device 0:0."""
     status = path.lstat()
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def is_stale(path: Path, listed: bool) -> bool:
-    """Whether the guest remembers what is no longer so: a path that is gone, or that one is missing which has come."""
+    """Whether the kernel has cached a path that was removed since, or the absence of a path that was added since."""
     try:
         path.lstat()
     except OSError as error:
@@ -84,10 +84,10 @@ def is_stale(path: Path, listed: bool) -> bool:
     return False
 
 
-def list_folder(folder: Path) -> list[str] | None:
-    """The names in a folder, sorted; None when it cannot be listed."""
+def list_directory(directory: Path) -> list[str] | None:
+    """The sorted names in a directory; None when the directory cannot be listed."""
     try:
-        return sorted(entry.name for entry in folder.iterdir())
+        return sorted(entry.name for entry in directory.iterdir())
     except OSError:
         return None
 
@@ -121,20 +121,18 @@ def describe_path(path: str, mount_point: Path, share: Path, upper: Path | None)
 
 
 def describe_store(params: dict[str, Any]) -> dict[str, Any]:
-    store, share_folder = Path(params["mount_point"]), Path(params["ro_store"])
+    store, ro_store = Path(params["mount_point"]), Path(params["ro_store"])
     mounts = read_mounts()
     share = mount_at(mounts, params["ro_store"])
     overlay = mount_at(mounts, params["mount_point"])
     is_overlay = overlay is not None and overlay.type == "overlay"
     layers = overlay_layers(overlay.super_options) if overlay and is_overlay else OverlayLayers()
-    upper = upper_folder(layers, params["rw_store"])
-    names, share_names = list_folder(store), list_folder(share_folder)
+    upper = upper_directory(layers, params["rw_store"])
+    names, share_names = list_directory(store), list_directory(ro_store)
     listed = [str(store / name) for name in names or []]
     candidates = dict.fromkeys(params["paths"] + listed[: params["stale_sample"]])
     return {
-        "share": describe_mount(
-            share, share is not None and (share.type, share.source) == ("virtiofs", params["share_name"])
-        ),
+        "share": describe_mount(share, share is not None and (share.type, share.source) == ("virtiofs", params["tag"])),
         "overlay": {
             **describe_mount(overlay, is_overlay),
             "lower": list(layers.lower),
@@ -146,7 +144,7 @@ def describe_store(params: dict[str, Any]) -> dict[str, Any]:
         "entries": None if names is None else len(names),
         "share_entries": None if share_names is None else len(share_names),
         "rw_layer": describe_space(params["rw_store"], mount_at(mounts, params["rw_store"])),
-        "paths": [describe_path(path, store, share_folder, upper) for path in params["paths"]],
+        "paths": [describe_path(path, store, ro_store, upper) for path in params["paths"]],
         "stale": [path for path in candidates if is_stale(Path(path), path in listed)],
         "nix": shutil.which("nix-store") is not None,
     }

@@ -3,7 +3,7 @@
 
 ``domain:NAME`` serialises tasks that change one domain. ``host`` is held only while ports are chosen and definitions
 written, never while a program runs on a guest's bytes. ``fstab`` is held while /etc/fstab is replaced. They are taken
-in this order, so that no two tasks wait for each other.
+in this order, so that no two tasks wait for each other. ``store-image:PATH`` is held alone, while an image is made.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._guest.store imp
     is_stale,
     layers_of,
     overlay_layers,
-    upper_folder,
+    upper_directory,
 )
 
 LAYERS = (
@@ -56,8 +56,8 @@ def test_overlay_layers(options: list[str], layers: OverlayLayers) -> None:
         ("/elsewhere/upper", "/elsewhere/upper"),
     ],
 )
-def test_upper_folder_after_switch_root(upper: str | None, expected: str | None) -> None:
-    found = upper_folder(OverlayLayers(upper=upper), "/sysroot/nix/.rw-store")
+def test_upper_directory_after_switch_root(upper: str | None, expected: str | None) -> None:
+    found = upper_directory(OverlayLayers(upper=upper), "/sysroot/nix/.rw-store")
     assert found == (Path(expected) if expected else None)
 
 
@@ -115,7 +115,7 @@ def test_a_machine_without_a_store(tmp_path: Path) -> None:
             "mount_point": str(tmp_path / "store"),
             "ro_store": str(tmp_path / "ro"),
             "rw_store": str(tmp_path / "rw"),
-            "share_name": "nix-store-share",
+            "tag": "nix-store-share",
             "paths": [str(tmp_path / "store" / "abc")],
             "stale_sample": 10,
         }
@@ -130,7 +130,7 @@ def test_a_machine_without_a_store(tmp_path: Path) -> None:
 
 @pytest.fixture
 def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """A guest's folders and the mountinfo that goes with them."""
+    """A guest's directories and its mountinfo."""
     for folder in ("store", "ro", "rw/upper"):
         (tmp_path / folder).mkdir(parents=True)
     for name in ("abc-hello", "def-own"):
@@ -144,7 +144,7 @@ def guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         "mount_point": f"{tmp_path}/store",
         "ro_store": f"{tmp_path}/ro",
         "rw_store": f"{tmp_path}/rw",
-        "share_name": "nix-store-share",
+        "tag": "nix-store-share",
         "paths": [f"{tmp_path}/store/abc-hello", f"{tmp_path}/store/def-own"],
         "stale_sample": 10,
     }
@@ -162,6 +162,6 @@ def test_a_guest(guest: dict[str, object]) -> None:
 
 
 def test_another_share_in_its_place(guest: dict[str, object]) -> None:
-    result = describe_store({**guest, "share_name": "other"})
+    result = describe_store({**guest, "tag": "other"})
     assert not result["share"]["mounted"]
     assert result["share"]["source"] == "nix-store-share"

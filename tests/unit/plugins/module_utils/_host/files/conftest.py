@@ -1,26 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Private mounts, and a virtiofsd that can be run."""
+"""A virtiofsd that can be run."""
 
 from __future__ import annotations
 
-import ctypes
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host import lock
-
-CLONE_NEWNS = 0x20000
-
-
-@pytest.fixture(scope="module")
-def private_mounts() -> None:
-    """Mounts of these tests are seen by this process only, and end with it."""
-    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS):
-        pytest.skip(f"no mount namespace: {os.strerror(ctypes.get_errno())}")
-    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 
 
 @pytest.fixture

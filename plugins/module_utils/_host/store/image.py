@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images of store paths, which a guest's overlay has above the live share.
+
+Every directory of an image is opaque for the overlay: what a path of the image holds comes from the image alone,
+whatever becomes of that path in the host's store.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ... import _commands
+from ..._domain.placement import Use
+from ..._errors import HostError, InvalidInput
+from ..files.sources import real_path
+from ..limits import read_limits
+from ..lock import exclusive
+from .closure import read_closure
+
+# How a guest finds its image, /dev/disk/by-uuid/...: "keystonestoreimg" in ASCII.
+UUID = "6b657973-746f-6e65-7374-6f7265696d67"
+# Where the superblock of an erofs has its UUID, in bytes.
+_UUID_OFFSET = 1024 + 48
+
+
+class StoreImage:
+    """An image file and, next to it, the list of what the image holds: a line for each path, with its hash."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path)
+        self.list = Path(f"{path}.paths")
+        self.scratch = self.path.with_name(f".{self.path.name}.new")
+
+    def refuse_other_files(self) -> None:
+        """Raise InvalidInput when the path has something else than a store image, such as the disk of a VM."""
+        if os.path.lexists(self.path) and not (self.path.is_file() and self._has_uuid()):
+            raise InvalidInput(f"path {self.path} exists and is not a store image", fix="Choose another path.")
+
+    def _has_uuid(self) -> bool:
+        with self.path.open("rb") as image:
+            image.seek(_UUID_OFFSET)
+            return image.read(16).hex() == UUID.replace("-", "")
+
+    def contents(self) -> str:
+        """The list of what the image holds; empty when there is no image, or when its list is missing."""
+        return self.list.read_text() if self.path.exists() and self.list.exists() else ""
+
+    def size(self) -> int | None:
+        """The size in bytes; None when there is no image."""
+        return self.path.stat().st_size if self.path.exists() else None
+
+    def leftovers(self) -> list[Path]:
+        """The image, its list and the directory of an interrupted run, as far as they exist."""
+        return [path for path in (self.path, self.list, self.scratch) if path.exists()]
+
+    def make(self, closure: Mapping[str, str], store_root: str, timeout: float) -> None:
+        """Replace the image in one step; a running guest keeps the file that it was started with."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(f"store-image:{self.path}"):
+            _remove(self.scratch)
+            try:
+                self._make(closure, store_root, timeout)
+            finally:
+                _remove(self.scratch)
+
+    def _make(self, closure: Mapping[str, str], store_root: str, timeout: float) -> None:
+        tree, image = self.scratch / "tree", self.scratch / "image"
+        self.scratch.mkdir(mode=0o700)
+        tree.mkdir(mode=0o755)
+        _stage([f"{store_root.rstrip('/')}{path}" for path in closure], tree, timeout)
+        _write(tree, image, timeout)
+        # The list is written last: after an interrupted run the image is made again.
+        self.list.unlink(missing_ok=True)
+        image.replace(self.path)
+        self.list.write_text(describe(closure))
+
+    def remove(self) -> None:
+        """Remove the image and everything that belongs to it."""
+        for path in self.leftovers():
+            _remove(path)
+
+
+def manage(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    """Bring an image to the state that the options of module store_image ask for; the module's return values."""
+    image = StoreImage(params["path"])
+    try:
+        image.refuse_other_files()
+        return _present(image, params, check_mode) if params["state"] == "present" else _absent(image, check_mode)
+    except OSError as error:
+        fix = "Use become if this user lacks permission, or choose another path."
+        raise HostError(f"store image {image.path}: {error}", fix=fix) from error
+
+
+def _present(image: StoreImage, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    _check_limits(image, params["store_paths"])
+    closure = read_closure(params["store_paths"], params["store_root"])
+    before, after = image.contents(), describe(closure)
+    changed = before != after
+    if changed and not check_mode:
+        image.make(closure, params["store_root"], params["timeout"])
+    return _result(image, changed, before, after)
+
+
+def _check_limits(image: StoreImage, store_paths: Iterable[str]) -> None:
+    """Raise InvalidInput for an image or store paths that the host's administrator has not allowed."""
+    sources = (Use("", "source", path, path) for path in store_paths)
+    read_limits().check_paths([Use("", "path", str(image.path), real_path(str(image.path))), *sources])
+
+
+def _absent(image: StoreImage, check_mode: bool) -> dict[str, Any]:
+    before, changed = image.contents(), bool(image.leftovers())
+    if changed and not check_mode:
+        image.remove()
+    return _result(image, changed, before, "")
+
+
+def _result(image: StoreImage, changed: bool, before: str, after: str) -> dict[str, Any]:
+    return {
+        "changed": changed,
+        "path": str(image.path),
+        "exists": image.path.exists(),
+        "size": image.size(),
+        "store_path_count": len(after.splitlines()),
+        "diff": {"before_header": str(image.list), "after_header": str(image.list), "before": before, "after": after},
+    }
+
+
+def describe(closure: Mapping[str, str]) -> str:
+    """The list of an image that holds the closure."""
+    return "".join(f"{path} {digest}\n" for path, digest in closure.items())
+
+
+def _stage(sources: list[str], tree: Path, timeout: float) -> None:
+    """Copy store paths, without their data where the file system can, and mark the directories as opaque."""
+    _commands.check(["cp", "--archive", "--reflink=auto", "--target-directory", str(tree), *sources], timeout=timeout)
+    for copy in tree.iterdir():
+        if copy.is_dir() and not copy.is_symlink():
+            os.setxattr(copy, "trusted.overlay.opaque", b"y")
+
+
+def _write(tree: Path, image: Path, timeout: float) -> None:
+    """Write an image of a directory to the disk."""
+    # Every store path has root as its owner and 1 as its time, so no inode has to store them.
+    options = ["--quiet", "--all-root", "-T1", f"-U{UUID}"]
+    _commands.check(["mkfs.erofs", *options, str(image), str(tree)], timeout=timeout)
+    image.chmod(0o444)
+    # Otherwise a power cut could leave an incomplete image with a complete list.
+    with image.open("rb") as written:
+        os.fsync(written.fileno())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

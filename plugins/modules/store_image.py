@@ -1,0 +1,145 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Manage an image of store paths on a hypervisor."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: store_image
+short_description: Manage a read-only image of paths in a host's Nix store
+version_added: 0.1.0
+description:
+  - Writes the closure of store paths to an erofs image, which a guest that has the image as a disk reads as fast as a
+    local file system.
+  - A guest with C(storeImage) of the Nix guest module mounts the image between its own store and the share. Every
+    directory of the image hides what the share has at the same path, so a store path is never a mixture of both.
+  - The image is made again when the closure has other paths, or when a path was rebuilt with other contents. A new
+    image replaces the previous one in one step, and a running guest keeps the image that it was started with.
+  - The role P(keystone.virtiofs.vm#role) makes an image of C(vm_store_image) and adds it to the VM's disks.
+  - Requires root, Nix and C(mkfs.erofs) on the machine that runs it, and twice as much free space as the closure takes.
+author: keystone contributors (@ncrmro)
+attributes:
+  check_mode:
+    description: Predicts whether the image is made or removed.
+    support: full
+  diff_mode:
+    description: Shows the store paths in the image with the hashes of their contents.
+    support: full
+options:
+  path:
+    description:
+      - File of the image, which belongs to root with mode 0444. Attach it to a domain as a read-only disk.
+      - The list of what the image holds is kept next to it, with C(.paths) at the end of its name.
+      - A file that is not a store image is neither replaced nor removed.
+    type: path
+    required: true
+  state:
+    description:
+      - Whether the image exists. V(absent) removes the image and its list.
+    type: str
+    choices: [present, absent]
+    default: present
+  store_paths:
+    description:
+      - Store paths whose closure the image holds. Required with O(state=present).
+    type: list
+    elements: path
+    default: []
+  store_root:
+    description:
+      - Directory that contains the Nix store, as C(nix/store) and C(nix/var).
+    type: path
+    default: /
+  timeout:
+    description:
+      - Time limit in seconds for copying the closure, and again for writing the image.
+    type: int
+    default: 1800
+seealso:
+  - module: keystone.virtiofs.domain
+"""
+
+EXAMPLES = r"""
+- name: Make an image of a guest's system
+  keystone.virtiofs.store_image:
+    path: /var/lib/libvirt/images/web-store.erofs
+    store_paths:
+      - "{{ system }}"
+
+- name: Remove the image
+  keystone.virtiofs.store_image:
+    path: /var/lib/libvirt/images/web-store.erofs
+    state: absent
+"""
+
+RETURN = r"""
+path:
+  description: File of the image.
+  returned: success
+  type: str
+  sample: /var/lib/libvirt/images/web-store.erofs
+exists:
+  description: Whether the image exists. In check mode, whether it exists already.
+  returned: success
+  type: bool
+  sample: true
+size:
+  description: Size of the existing image in bytes; null without one.
+  returned: success
+  type: int
+  sample: 1073741824
+store_path_count:
+  description: Number of store paths in the closure; 0 with O(state=absent).
+  returned: success
+  type: int
+  sample: 812
+problem:
+  description: What failed. C(msg) combines it with RV(fix).
+  returned: failure
+  type: str
+  sample: "store_paths: not below /nix/store: /run/current-system"
+fix:
+  description: What to do about the problem; may be empty.
+  returned: failure
+  type: str
+  sample: List at least one path in /nix/store, such as the one that a link resolves to.
+failed_domain:
+  description: Always null, because an image does not belong to a domain.
+  returned: failure
+  type: str
+  sample: null
+failed_share:
+  description: Always null, because an image does not belong to a share.
+  returned: failure
+  type: str
+  sample: null
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._errors import VirtiofsError
+from ..module_utils._host.store import image
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "store_paths": {"type": "list", "elements": "path", "default": []},
+            "store_root": {"type": "path", "default": "/"},
+            "timeout": {"type": "int", "default": 1800},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = image.manage(module.params, module.check_mode)
+    except VirtiofsError as error:
+        module.fail_json(exception=error, **error.as_result())
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

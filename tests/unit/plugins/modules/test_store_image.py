@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module store_image with a real Nix store and the real mkfs.erofs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host import limits, lock
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.store import image as images
+from ansible_collections.keystone.virtiofs.plugins.modules import store_image
+
+TOOLS = ("nix-store", "nix-instantiate", "mkfs.erofs", "fsck.erofs")
+MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root may set trusted attributes"),
+    pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
+]
+
+# A file that refers to a directory.
+PATHS = """
+rec {
+  library = builtins.path { name = "library"; path = %s; };
+  system = builtins.toFile "system" "refers to ${library}";
+}
+"""
+Run = Callable[..., dict[str, Any]]
+
+
+class Store:
+    """A Nix store below a directory, with the path of a system and of the library that it refers to."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        source = root / "source"
+        (source / "folder").mkdir(parents=True)
+        (source / "folder/file").write_text("first\n")
+        (source / "link").symlink_to("folder/file")
+        (root / "paths.nix").write_text(PATHS % source)
+        self.library, self.system = (self._path(name) for name in ("library", "system"))
+
+    def _path(self, name: str) -> str:
+        expression = self.root / "paths.nix"
+        path: str = json.loads(self.run("nix-instantiate", "--eval", "--read-write-mode", expression, "-A", name))
+        return path
+
+    def run(self, *command: str | Path, stdin: str = "") -> str:
+        environment = {**os.environ, "NIX_REMOTE": str(self.root)}
+        done = subprocess.run(command, env=environment, input=stdin, stdout=subprocess.PIPE, text=True, check=True)
+        return done.stdout
+
+    def rebuild_library(self, contents: str) -> None:
+        """Replace the contents of the library, as a build that is not reproducible does."""
+        file = Path(f"{self.root}{self.library}/folder/file")
+        file.chmod(0o644)
+        file.write_text(contents)
+        path, _hash, _size, *rest = self.run("nix-store", "--dump-db", self.library).split("\n")
+        digest = self.run("nix-hash", "--type", "sha256", f"{self.root}{self.library}").strip()
+        self.run("nix-store", "--delete", "--ignore-liveness", self.system)
+        shutil.copytree(f"{self.root}{self.library}", self.root / "rebuilt", symlinks=True)
+        self.run("nix-store", "--delete", "--ignore-liveness", self.library)
+        shutil.copytree(self.root / "rebuilt", f"{self.root}{self.library}", symlinks=True)
+        self.run("nix-store", "--load-db", stdin="\n".join([path, digest, "1", *rest]))
+        self._path("system")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    root = tmp_path / "store"
+    root.mkdir()
+    return Store(root)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "images/web-store.erofs"
+
+
+@pytest.fixture
+def run(
+    store: Store, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Run:
+    """Run the module on the image; its result."""
+    (tmp_path / "locks").mkdir()
+    monkeypatch.setattr(lock, "_directory", lambda: tmp_path / "locks")
+
+    def run_module(*, check: bool = False, **options: Any) -> dict[str, Any]:
+        arguments = {"path": str(path), "store_root": str(store.root), **options}
+        arguments |= {"_ansible_check_mode": check, "_ansible_diff": True}
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            store_image.main()
+        result: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return result
+
+    return run_module
+
+
+@pytest.fixture
+def make(run: Run, store: Store) -> Run:
+    """Run the module with the system's closure."""
+    return lambda **options: run(store_paths=[store.system], **options)
+
+
+def unpack(image: Path, folder: Path) -> dict[str, str]:
+    """The contents of an image's files and links by their names."""
+    subprocess.run(["fsck.erofs", f"--extract={folder}", image], stdout=subprocess.DEVNULL, check=True)
+    names = sorted(file for file in folder.rglob("*") if file.is_symlink() or file.is_file())
+    return {str(name.relative_to(folder)): name.read_text() for name in names}
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir()) if folder.exists() else []
+
+
+def test_an_image_holds_the_closure(make: Run, store: Store, path: Path, tmp_path: Path) -> None:
+    result = make()
+    assert (result["changed"], result["exists"], result["store_path_count"]) == (True, True, 2)
+    assert result["size"] == path.stat().st_size
+    library, system = Path(store.library).name, Path(store.system).name
+    assert unpack(path, tmp_path / "unpacked") == {
+        f"{library}/folder/file": "first\n",
+        f"{library}/link": "first\n",
+        system: f"refers to {store.library}",
+    }
+    assert files(path.parent) == ["web-store.erofs", "web-store.erofs.paths"]
+
+
+def test_qemu_can_read_but_not_write_the_image(make: Run, path: Path) -> None:
+    umask = os.umask(0o077)
+    try:
+        make()
+    finally:
+        os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o444
+
+
+def test_a_guest_finds_it_by_its_uuid(make: Run, path: Path) -> None:
+    make()
+    shown = subprocess.run(["blkid", "--probe", path], capture_output=True, text=True, check=True).stdout
+    assert f'UUID="{images.UUID}"' in shown
+    assert 'TYPE="erofs"' in shown
+
+
+def test_directories_are_opaque(make: Run, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    opaque: dict[str, bytes] = {}
+
+    def see(tree: Path, *_: object) -> None:
+        for copy in tree.iterdir():
+            if "trusted.overlay.opaque" in os.listxattr(copy):
+                opaque[copy.name] = os.getxattr(copy, "trusted.overlay.opaque")
+        raise OSError("seen")
+
+    monkeypatch.setattr(images, "_write", see)
+    assert make()["failed"]
+    assert opaque == {Path(store.library).name: b"y"}
+
+
+def test_a_second_run_changes_nothing(make: Run, path: Path) -> None:
+    make()
+    made = path.stat()
+    result = make()
+    assert (result["changed"], result["store_path_count"]) == (False, 2)
+    assert path.stat().st_ino == made.st_ino
+
+
+def test_another_closure_makes_another_image(make: Run, run: Run, store: Store, path: Path, tmp_path: Path) -> None:
+    make()
+    with path.open("rb") as running:
+        before = running.read()
+        assert run(store_paths=[store.library])["changed"]
+        running.seek(0)
+        assert running.read() == before, "a running guest keeps the image that it was started with"
+    assert unpack(path, tmp_path / "unpacked").keys() == {
+        f"{Path(store.library).name}/{name}" for name in ("folder/file", "link")
+    }
+
+
+def test_a_path_with_other_contents_makes_another_image(make: Run, store: Store, path: Path, tmp_path: Path) -> None:
+    make()
+    store.rebuild_library("second\n")
+    assert make()["changed"]
+    assert unpack(path, tmp_path / "unpacked")[f"{Path(store.library).name}/folder/file"] == "second\n"
+    assert not make()["changed"]
+
+
+def test_check_mode_predicts_and_changes_nothing(make: Run, run: Run, store: Store, path: Path) -> None:
+    predicted = make(check=True)
+    assert (predicted["changed"], predicted["exists"], predicted["size"]) == (True, False, None)
+    assert files(path.parent) == []
+    made = make()
+    assert predicted["diff"] == made["diff"]
+    assert not make(check=True)["changed"]
+    size = path.stat().st_size
+    assert run(store_paths=[store.library], check=True)["changed"]
+    assert run(state="absent", check=True)["changed"]
+    assert (files(path.parent), path.stat().st_size) == (["web-store.erofs", "web-store.erofs.paths"], size)
+
+
+def test_the_diff_has_paths_and_hashes(make: Run, run: Run, store: Store) -> None:
+    diff = make()["diff"]
+    assert diff["before"] == ""
+    assert [line.split(" sha256:")[0] for line in diff["after"].splitlines()] == sorted([store.library, store.system])
+    removed = run(state="absent")["diff"]
+    assert (removed["before"], removed["after"]) == (diff["after"], "")
+
+
+def test_absent_removes_the_image_and_its_list(make: Run, run: Run, path: Path) -> None:
+    make()
+    result = run(state="absent")
+    assert (result["changed"], result["exists"], result["size"], result["store_path_count"]) == (True, False, None, 0)
+    assert files(path.parent) == []
+    assert not run(state="absent")["changed"]
+
+
+def test_absent_removes_what_an_interrupted_run_has_left(run: Run, path: Path) -> None:
+    (path.parent / ".web-store.erofs.new/tree").mkdir(parents=True)
+    assert run(state="absent")["changed"]
+    assert files(path.parent) == []
+
+
+@pytest.mark.parametrize("step", ["_stage", "_write"])
+def test_a_failure_keeps_the_previous_image(
+    make: Run, run: Run, store: Store, path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    make()
+    before = path.read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(images, step, fail)
+    result = run(store_paths=[store.library])
+    assert result["msg"].startswith(f"store image {path}: no space left on device. Use become")
+    assert files(path.parent) == ["web-store.erofs", "web-store.erofs.paths"]
+    assert path.read_bytes() == before
+    assert not make()["changed"]
+
+
+def test_an_interrupted_run_is_repeated(make: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path.parent / ".web-store.erofs.new/tree").mkdir(parents=True)
+    make()
+    path.with_name("web-store.erofs.paths").unlink()
+    assert make(check=True)["exists"]
+    assert make()["changed"]
+    assert files(path.parent) == ["web-store.erofs", "web-store.erofs.paths"]
+
+
+def test_a_run_interrupted_before_the_list_is_repeated(
+    make: Run, store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    make()
+    with monkeypatch.context() as patch:
+        patch.setattr(images.Path, "write_text", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            images.StoreImage(str(path)).make({store.library: "hash"}, str(store.root), 60)
+    assert make()["changed"], "the image holds another closure than the list said before"
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_another_file_is_left_alone(make: Run, path: Path, state: str) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"a disk" + bytes(4096))
+    result = make(state=state)
+    assert f"path {path} exists and is not a store image" in result["msg"]
+    assert path.read_bytes().startswith(b"a disk")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "store_paths is empty. List at least one path in /nix/store"),
+        ({"store_paths": ["/run/current-system"]}, "store_paths: not below /nix/store: /run/current-system. List"),
+        ({"store_paths": [f"/nix/store/{'0' * 32}-gone"]}, f"path '/nix/store/{'0' * 32}-gone' is not valid"),
+    ],
+)
+def test_wrong_store_paths_are_refused(run: Run, path: Path, options: dict[str, Any], message: str) -> None:
+    result = run(**options)
+    assert result["failed"]
+    assert message in result["msg"]
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("allowed", "message"),
+    [
+        ({"images": ["/srv/images"]}, "path {path} is not among the images that"),
+        ({"sources": ["/srv/data"]}, "source {system} is not among the sources that"),
+    ],
+)
+def test_the_limits_of_the_host_hold(
+    make: Run, store: Store, path: Path, monkeypatch: pytest.MonkeyPatch, allowed: dict[str, list[str]], message: str
+) -> None:
+    file = path.parent.parent / "limits.json"
+    file.write_text(json.dumps(allowed))
+    monkeypatch.setattr(limits, "FILE", file)
+    assert make()["msg"].startswith(message.format(path=path, system=store.system))
+    assert not path.parent.exists()
+
+
+def test_a_command_that_takes_too_long_is_ended(make: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = path.parent.parent / "bin/mkfs.erofs"
+    slow.parent.mkdir()
+    slow.write_text("#!/bin/sh\nsleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    result = make(timeout=1)
+    assert "mkfs.erofs --quiet" in result["msg"]
+    assert "did not end within 1 s" in result["msg"]
+    assert files(path.parent) == []
+
+
+def test_one_task_at_a_time_makes_an_image(make: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "LOCK_TIMEOUT", 0)
+    with lock.exclusive(f"store-image:{path}"):
+        assert f"has held the lock store-image:{path} for 0 s" in make()["msg"]
+    assert make()["changed"]
+
+
+def test_a_missing_tool_is_named(make: Run, path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("nix-store", "cp"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    monkeypatch.setenv("PATH", str(tools))
+    assert make()["msg"].startswith("mkfs.erofs is not installed. Install mkfs.erofs; the role keystone.virtiofs.host")
+    assert files(path.parent) == []
