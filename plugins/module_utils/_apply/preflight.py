@@ -15,6 +15,7 @@ from .._features import Virtiofsd
 from .._host import kvm, ports, probe
 from .._host.files import bind_mounts, disks, sources, state, wrappers
 from .._host.gateway import Gateway
+from .._packages import install_fix
 
 
 class Preflight:
@@ -119,7 +120,8 @@ class Preflight:
             if options.get(option) and not sources.is_file(options[option]):
                 raise InvalidInput(f"{option}: {options[option]} is not a file", fix="Correct the path.", domain=name)
         if options.get("tpm") and not probe.has_swtpm():
-            raise Unsupported("tpm: swtpm is not installed", fix="Install swtpm and swtpm-tools.", domain=name)
+            fix = install_fix(probe.os_release(), "swtpm")
+            raise Unsupported("tpm: swtpm is not installed", fix=fix, domain=name)
 
     def _check_size(self, options: Options) -> None:
         limits = {
