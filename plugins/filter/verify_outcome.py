@@ -9,7 +9,8 @@ name: verify_outcome
 short_description: Judge the observations of a verification
 description:
   - Compares each check with its observation. A check passes if its command ended with status 0 and the output
-    contains its pattern. If a check does not apply to a machine, its command prints C(not applicable: REASON).
+    contains its pattern. If a check does not apply to a machine, its command prints C(not applicable), a colon and
+    the reason.
   - Made for the role P(keystone.virtiofs.verify#role).
 author:
   - The Keystone authors
