@@ -51,7 +51,7 @@ NAME = re.compile(
     r"|SLES|SUSE|Ubuntu|Void)\b"
 )
 STATUS = re.compile(r"\b(proven|unproven|tested|untested|(?:un)?supported|package maps?)\b")
-TEXTS = ("README.md", "docs", "inventory", "nix", "playbooks", "plugins", "roles", "scripts")
+TEXTS = ("CONTRIBUTING.md", "README.md", "docs", "inventory", "nix", "playbooks", "plugins", "roles", "scripts")
 
 
 class Platform(NamedTuple):
@@ -90,13 +90,17 @@ def expected(platform: Platform, need: str) -> list[str]:
     return quoted(row[column]) if row and len(row) > column else []
 
 
-def resolve(platform: Platform) -> dict[str, Any]:
-    """The role's variables, laid over each other as its tasks do."""
+def layers(platform: Platform) -> list[str]:
+    """The files of variables that the role loads, if they exist: each overrides the one before."""
     family, distribution = FACTS[platform.distribution]
     major = platform.version.split(".")[0] if platform.version[0].isdigit() else "none"
+    return [family, distribution, f"{distribution}-{major}"]
+
+
+def resolve(platform: Platform) -> dict[str, Any]:
+    """The role's variables."""
     resolved: dict[str, Any] = {}
-    for layer in dict.fromkeys([family, distribution, f"{distribution}-{major}"]):
-        path = VARS / f"{layer}.yml"
+    for path in (VARS / f"{layer}.yml" for layer in layers(platform)):
         if path.is_file():
             resolved.update(yaml.safe_load(path.read_text()))
     return resolved
@@ -128,12 +132,7 @@ class TestRole:
         assert len(set(names)) == len(names)
 
     def test_has_no_other_maps(self) -> None:
-        used = {
-            layer
-            for platform in WITH_PACKAGES
-            for family, distribution in [FACTS[platform.distribution]]
-            for layer in (family, distribution, f"{distribution}-{platform.version.split('.')[0]}")
-        }
+        used = {layer for platform in WITH_PACKAGES for layer in layers(platform)}
         assert {path.stem for path in VARS.glob("*.yml")} - {"main"} <= used
 
     def test_refuses_others_with_the_distributions_of_the_page(self) -> None:
