@@ -8,9 +8,9 @@ DOCUMENTATION = r"""
 name: verify_outcome
 short_description: Judge the observations of a verification
 description:
-  - Compares each check with what was observed for it. A check passes when its command ended with status 0 and its
-    pattern is found in the output. A command that finds that its check makes no sense on this machine says
-    C(not applicable), a colon and the reason.
+  - Compares each check with its observation. A check passes if its command ended with status 0 and the output
+    contains its pattern. If a check does not apply to a machine, its command prints C(not applicable), a colon and
+    the reason.
   - Made for the role P(keystone.virtiofs.verify#role).
 author:
   - The Keystone authors
@@ -31,13 +31,13 @@ options:
     required: true
   not_run:
     description:
-      - Why checks without an observation have none.
+      - Reason for checks without an observation, returned as their C(found).
     type: str
     default: not run
 """
 
 EXAMPLES = r"""
-- name: Judge
+- name: Evaluate the observations
   ansible.builtin.set_fact:
     results: "{{ checks | keystone.virtiofs.verify_outcome(observed.results) }}"
 """
@@ -102,10 +102,10 @@ def _whole_lines(output: str, match: re.Match[str]) -> str:
 
 
 def _said(output: str) -> str:
-    """A short output's last line; of a long one (mount, dumpxml) no line is telling."""
+    """The last line of a short output; no single line of a long one (mount, dumpxml) is meaningful."""
     lines = [line for line in output.splitlines() if line.strip()]
     if len(lines) > _SHORT_OUTPUT:
-        return f"nothing like it in {len(lines)} lines"
+        return f"not found in {len(lines)} lines of output"
     return lines[-1] if lines else ""
 
 

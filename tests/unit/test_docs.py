@@ -185,3 +185,8 @@ def test_role_defaults_are_those_of_its_specification(role: str) -> None:
 def test_ansible_reads_the_roles_specifications() -> None:
     names = {f"{COLLECTION}.{role}" for role in ROLES}
     assert documentation("role", names).keys() == names
+
+
+def test_ansible_reads_the_documentation_of_the_filters() -> None:
+    names = {f"{COLLECTION}.{path.stem}" for path in CHECKOUT.glob("plugins/filter/*.py")}
+    assert documentation("filter", names).keys() == names

@@ -28,7 +28,10 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "plugins": {SHARED, "_domain", "_host", "_apply", "_nixos", "_guest"},
 }
 # These decide from values alone: no Ansible, no libvirt, no files, no processes, no clock, no randomness.
-PURE = ("_domain/", "_errors.py", "_features.py", "_untrusted.py", "_host/findings.py", "_nixos/decision.py")
+PURE = (
+    *("_domain/", "_errors.py", "_features.py", "_packages.py", "_untrusted.py", "_host/findings.py"),
+    "_nixos/decision.py",
+)
 OUTSIDE_WORLD = {
     *("ansible", "datetime", "glob", "io", "os", "pathlib", "random", "secrets", "shutil", "socket"),
     *("subprocess", "sys", "tempfile", "time", "urllib.request", "uuid"),

@@ -32,7 +32,7 @@ def test_the_role_knows_every_part_of_a_domain() -> None:
     assert parts - SPEC.keys() == {"vm_guest_agent"}, "the channel of the guest agent is there by default"
 
 
-@pytest.mark.parametrize("name", ["vm_share_tag", "verify_share_name"])
+@pytest.mark.parametrize("name", ["vm_share_tag", "verify_share_tag"])
 def test_the_default_tag_is_one_that_qemu_takes(name: str) -> None:
     role = name.partition("_")[0]
     defaults = yaml.safe_load((CHECKOUT / f"roles/{role}/defaults/main.yml").read_text())

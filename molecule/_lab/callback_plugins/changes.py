@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Append what each run of ansible-playbook changed, or in check mode would, to the file in KEYSTONE_CHANGES.
+"""Append what each run of ansible-playbook changed, or in check mode would change, to the file in KEYSTONE_CHANGES.
 
-One line of JSON for a run: {"check": false, "changed": ["HOST: TASK", ...], "actions": {"HOST: TASK": [...]}}.
+One line of JSON per run: {"check": false, "changed": ["HOST: TASK", ...], "actions": {"HOST: TASK": [...]}}.
 """
 
 from __future__ import annotations

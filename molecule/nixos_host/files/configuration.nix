@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# As nixos-generate-config writes it: imports = [ ] in a comment is not the list of imports.
+# As nixos-generate-config writes it. The text imports = [ ] in this comment is not the list of imports.
 { config, lib, ... }:
 
 {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Stands for nixpkgs' flake: the stand-ins of tests/nix.
+# A stand-in for nixpkgs' flake, made of the stand-ins of tests/nix.
 {
   outputs = _: {
     lib = import ./lib // {

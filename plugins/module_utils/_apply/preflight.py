@@ -17,6 +17,7 @@ from .._features import Virtiofsd
 from .._host import kvm, limits, ports, probe
 from .._host.files import bind_mounts, disks, nosuid, sources, state, wrappers
 from .._host.gateway import Gateway
+from .._packages import install_fix
 from .describe import dead_shares
 
 # Options of a domain, a share or a disk that name a file or directory of the host.
@@ -154,7 +155,8 @@ class Preflight:
             if options.get(option) and not sources.is_file(options[option]):
                 raise InvalidInput(f"{option}: {options[option]} is not a file", fix="Correct the path.", domain=name)
         if options.get("tpm") and not probe.has_swtpm():
-            raise Unsupported("tpm: swtpm is not installed", fix="Install swtpm and swtpm-tools.", domain=name)
+            fix = install_fix(probe.os_release(), "swtpm")
+            raise Unsupported("tpm: swtpm is not installed", fix=fix, domain=name)
 
     def _limits(self) -> limits.Limits:
         if self._host_limits is None:

@@ -11,6 +11,7 @@ from .._features import (
     format_version,
     unavailable,
 )
+from .._packages import install_fix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,44 +22,6 @@ if TYPE_CHECKING:
 
 ERROR, WARNING, INFO = "error", "warning", "info"
 _OLDEST_LIBVIRT = 6009000
-
-_INSTALL = {
-    "debian": "apt-get install",
-    "fedora": "dnf install",
-    "arch": "pacman -S",
-    "suse": "zypper install",
-}
-_PACKAGES = {
-    "libvirt": {
-        "debian": "libvirt-daemon-system",
-        "fedora": "libvirt-daemon-kvm",
-        "arch": "libvirt",
-        "suse": "libvirt-daemon-qemu",
-    },
-    "python_binding": {
-        "debian": "python3-libvirt python3-lxml",
-        "fedora": "python3-libvirt python3-lxml",
-        "arch": "libvirt-python python-lxml",
-        "suse": "python3-libvirt-python python3-lxml",
-    },
-    "qemu": {"debian": "qemu-system-x86", "fedora": "qemu-kvm", "arch": "qemu-base", "suse": "qemu-x86"},
-    "virtiofsd": {
-        "debian": "virtiofsd (before Debian 13 and Ubuntu 24.04: qemu-system-common)",
-        "fedora": "virtiofsd",
-        "arch": "virtiofsd",
-        "suse": "virtiofsd",
-    },
-    "firmware": {"debian": "ovmf", "fedora": "edk2-ovmf", "arch": "edk2-ovmf", "suse": "qemu-ovmf-x86_64"},
-    "swtpm": {"debian": "swtpm swtpm-tools", "fedora": "swtpm", "arch": "swtpm", "suse": "swtpm"},
-}
-_NIXOS = {
-    "libvirt": "virtualisation.libvirtd.enable = true;",
-    "python_binding": "environment.systemPackages = [(pkgs.python3.withPackages (p: [p.libvirt p.lxml]))];",
-    "qemu": "virtualisation.libvirtd.enable = true;",
-    "virtiofsd": "virtualisation.libvirtd.qemu.vhostUserPackages = [ pkgs.virtiofsd ];",
-    "firmware": "virtualisation.libvirtd.enable = true;",
-    "swtpm": "virtualisation.libvirtd.qemu.swtpm.enable = true;",
-}
 
 
 @dataclass(frozen=True)
@@ -97,12 +60,6 @@ class HostFacts:
     swtpm: bool
     subordinate_ids: bool
 
-    @property
-    def family(self) -> str:
-        """The distribution family that package names go by; empty for one that is not known."""
-        names = [self.os_release.get("ID", ""), *self.os_release.get("ID_LIKE", "").split()]
-        return next((name for name in names if name in _INSTALL or name == "nixos"), "")
-
 
 def find_problems(facts: HostFacts) -> list[Finding]:
     """Everything to be said about this host, the worst first."""
@@ -110,12 +67,8 @@ def find_problems(facts: HostFacts) -> list[Finding]:
     return sorted(found, key=lambda finding: (ERROR, WARNING, INFO).index(finding.severity))
 
 
-def _install(facts: HostFacts, what: str) -> str:
-    if facts.family == "nixos":
-        return f"Set {_NIXOS[what]} and rebuild"
-    if facts.family:
-        return f"{_INSTALL[facts.family]} {_PACKAGES[what][facts.family]}"
-    return f"Install {what} with this system's package manager"
+def _install(facts: HostFacts, need: str) -> str:
+    return install_fix(facts.os_release, need)
 
 
 def _libvirt(facts: HostFacts) -> Finding | None:
@@ -125,7 +78,7 @@ def _libvirt(facts: HostFacts) -> Finding | None:
         return Finding("libvirt_missing", ERROR, "libvirt is not installed", _install(facts, "libvirt"))
     if not facts.python_binding:
         problem = "Python on this host cannot import libvirt"
-        return Finding("python_libvirt_missing", ERROR, problem, _install(facts, "python_binding"))
+        return Finding("python_libvirt_missing", ERROR, problem, _install(facts, "Python bindings"))
     if not facts.session and not facts.may_use_libvirt:
         fix = f"usermod -aG libvirt {facts.user} (as root; NixOS: group libvirtd), then log in again"
         problem = f"user {facts.user} is not in the libvirt group: {facts.libvirt_error}"
@@ -151,7 +104,7 @@ def _start(facts: HostFacts) -> str:
 def _emulator(facts: HostFacts) -> Finding | None:
     if facts.emulator:
         return None
-    return Finding("qemu_missing", ERROR, "QEMU for this machine is not installed", _install(facts, "qemu"))
+    return Finding("qemu_missing", ERROR, "QEMU for this machine is not installed", _install(facts, "QEMU"))
 
 
 def _virtiofsd(facts: HostFacts) -> Finding | None:
@@ -244,12 +197,11 @@ def _apparmor(facts: HostFacts) -> Finding | None:
 
 def _firmware(facts: HostFacts) -> Finding | None:
     if not any(firmware.uefi for firmware in facts.firmware):
-        return Finding(
-            "no_uefi", INFO, "no UEFI firmware is installed; guests can only use BIOS", _install(facts, "firmware")
-        )
+        problem = "no UEFI firmware is installed; guests can only use BIOS"
+        return Finding("no_uefi", INFO, problem, _install(facts, "UEFI firmware"))
     if not any(firmware.setup_mode for firmware in facts.firmware):
         problem = "no Secure Boot firmware without enrolled keys: no guest in setup mode"
-        return Finding("no_setup_mode", INFO, problem, _install(facts, "firmware"))
+        return Finding("no_setup_mode", INFO, problem, _install(facts, "UEFI firmware"))
     return None
 
 

@@ -21,7 +21,7 @@ from .._features import Version, Virtiofsd
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-_LIBVIRT_GROUPS = ("libvirt", "libvirtd")  # Debian, Fedora, Arch; NixOS
+_LIBVIRT_GROUPS = ("libvirt", "libvirtd")  # Debian, Fedora, Arch Linux; NixOS
 _SUBORDINATE_IDS_NEEDED = 65536
 _TOOL_TIMEOUT = 10.0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The data of the role verify: its checks cover the seed's checklist, are told apart, documented, and broken once."""
+"""The data of the role verify: its checks cover the seed's checklist, have unique ids, are documented, and can fail."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ import pytest
 import yaml
 
 ROLE = Path(__file__).parents[3] / "roles" / "verify"
-VARS: dict[str, Any] = yaml.safe_load((ROLE / "vars/main.yml").read_text())
-CHECKS: list[dict[str, Any]] = VARS["verify_checks"] + VARS["verify_checks_absent"]
+VARS: dict[str, Any] = {}
+for file in (ROLE / "vars/main").glob("*.yml"):
+    VARS |= yaml.safe_load(file.read_text())
+CHECKS: list[dict[str, Any]] = VARS["_verify_checks"] + VARS["_verify_checks_absent"]
 TASKS = "".join(file.read_text() for file in sorted((ROLE / "tasks").glob("*.yml")))
 # A box to tick, what is expected of it, and the headings of the tests that needed a person.
 LINE = re.compile(r"^(?:- \[ \] |  - (?=Expected: )|\d+\. \*\*)(.*?)(?:\*\*)?$", re.MULTILINE)
 CHECKLIST = LINE.findall(Path(__file__).with_name("seed_checklist.md").read_text())
 COVERAGE: dict[str, list[str]] = yaml.safe_load(Path(__file__).with_name("seed_checklist.yml").read_text())
+FINDINGS = Path(__file__).parents[3] / "plugins/module_utils/_host/findings.py"
 BREAKAGES = Path(__file__).parents[3] / "molecule/default/tasks"
 
 
@@ -35,6 +38,13 @@ def test_a_line_of_the_checklist_has_its_checks(line: str) -> None:
 def test_what_covers_the_checklist_are_checks() -> None:
     assert COVERAGE.keys() == set(CHECKLIST)
     assert {check for checks in COVERAGE.values() for check in checks} <= {check["id"] for check in CHECKS}
+
+
+def test_fixes_that_host_info_reports_exist() -> None:
+    """A check may use the fix of a finding, which then names the packages of the host's distribution."""
+    used = set(re.findall(r"_verify_host_fixes\.(\w+)", str(CHECKS)))
+    assert used
+    assert used <= set(re.findall(r'Finding\("(\w+)"', FINDINGS.read_text()))
 
 
 def test_ids_are_unique() -> None:

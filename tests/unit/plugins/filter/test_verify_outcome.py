@@ -25,7 +25,7 @@ MOUNTED = "proc on /proc type proc (rw)\r\nnix-store-share on /ro type virtiofs 
             {"rc": 0, "stdout": MOUNTED}, "pass", "nix-store-share on /ro type virtiofs (ro,relatime)", id="match"
         ),
         pytest.param({"rc": 0, "stdout": "a on b"}, "fail", "a on b", id="no-match"),
-        pytest.param({"rc": 0, "stdout": "line\n" * 30}, "fail", "nothing like it in 30 lines", id="long-output"),
+        pytest.param({"rc": 0, "stdout": "line\n" * 30}, "fail", "not found in 30 lines of output", id="long-output"),
         pytest.param({"rc": 1, "stdout": MOUNTED}, "fail", "(exit status 1)", id="match-but-status"),
         pytest.param({"rc": 127, "stdout": "", "stderr": "mount: not found"}, "fail", "mount: not found", id="stderr"),
         pytest.param({"rc": 0, "stdout": ""}, "fail", "no output", id="silent"),

@@ -455,6 +455,18 @@ def test_no_virtiofsd(refused: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "keystone.virtiofs.host" in result["fix"]
 
 
+@pytest.mark.parametrize(
+    ("distribution", "fix"),
+    [("debian", "apt-get install swtpm swtpm-tools"), ("arch", "pacman -S swtpm"), ("nixos", "Set virtualisation.")],
+)
+def test_no_swtpm(refused: Run, monkeypatch: pytest.MonkeyPatch, distribution: str, fix: str) -> None:
+    monkeypatch.setattr(probe, "has_swtpm", lambda: False)
+    monkeypatch.setattr(probe, "os_release", lambda: {"ID": distribution})
+    result = refused(domain, name="vm", tpm=True)
+    assert "swtpm is not installed" in result["msg"]
+    assert result["fix"].startswith(fix)
+
+
 def test_libvirtd_is_not_running(refused: Run, tmp_path: Path) -> None:
     uri = f"qemu+unix:///system?socket={tmp_path}/nobody"
     for module, options in ((domain, {"name": "vm"}), (domain_info, {}), (share, {"domain": "vm", "tag": "data"})):

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Format the results of a verification."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: verify_report
+short_description: Format the results of a verification as a table, as JUnit XML or as Markdown
+description:
+  - Takes the fact C(verify_results) that the role P(keystone.virtiofs.verify#role) sets.
+author:
+  - The Keystone authors
+requirements:
+  - junitparser (Python library, on the controller) for V(junit)
+positional: _input, format
+options:
+  _input:
+    description:
+      - Results, each with C(id), C(where), C(expectation), C(found), C(result) and C(fix).
+    type: list
+    elements: dict
+    required: true
+  format:
+    description:
+      - V(table) is for the terminal. Long cells are wrapped, and cut after three lines. The count of results and the
+        fix for each failed check follow the table.
+      - V(junit) is JUnit XML for CI systems, which show each check as a test case. A check that is not applicable is
+        a skipped test case.
+      - V(markdown) is a page for wikis and issues, with a table and the fix for each failed check.
+    type: str
+    choices: [table, junit, markdown]
+    required: true
+  domain:
+    description:
+      - Name of the domain, for the heading of V(junit) and V(markdown).
+    type: str
+    default: ""
+  host:
+    description:
+      - Name of the domain's host, for the heading of V(junit) and V(markdown).
+    type: str
+    default: ""
+  time:
+    description:
+      - Time of the verification, for the heading of V(junit) and V(markdown).
+    type: str
+    default: ""
+  width:
+    description:
+      - Maximum number of characters in a line of V(table).
+    type: int
+    default: 110
+"""
+
+EXAMPLES = r"""
+- name: Show the results
+  ansible.builtin.debug:
+    msg: "{{ verify_results | keystone.virtiofs.verify_report('table') }}"
+
+- name: Save the results for CI
+  ansible.builtin.copy:
+    content: >-
+      {{ verify_results | keystone.virtiofs.verify_report('junit', domain='test-vm', host='localhost',
+         time=now(utc=true).isoformat()) }}
+    dest: test-vm.xml
+    mode: "0644"
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+_value:
+  description: The table, the XML document or the Markdown page.
+  type: str
+"""
+
+import re
+from itertools import zip_longest
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from ansible.errors import AnsibleFilterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    Result = Mapping[str, Any]
+
+_HEADINGS = ("CHECK", "EXPECTED", "FOUND", "RESULT")
+_IN_TABLE = {"pass": "pass", "fail": "FAIL", "not_applicable": "n/a"}
+_IN_MARKDOWN = {**_IN_TABLE, "fail": "**FAIL**"}
+_GAP = "  "
+_MOST_LINES = 3
+# Characters that Markdown or HTML would not take as text.
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
+
+
+def format_results(
+    results: Sequence[Result],
+    format: str,  # noqa: A002  the option's name
+    domain: str = "",
+    host: str = "",
+    time: str = "",
+    width: int = 110,
+) -> str:
+    if format == "table":
+        return "\n".join(table(results, width))
+    if format == "junit":
+        return junit(results, domain, host, time)
+    if format == "markdown":
+        return markdown(results, domain, host, time)
+    raise AnsibleFilterError(f"verify_report: format is {format!r}; use table, junit or markdown")
+
+
+# --- table ---
+
+
+def table(results: Sequence[Result], width: int = 110) -> list[str]:
+    rows = [_HEADINGS, *((r["id"], r["expectation"], r["found"], _IN_TABLE[r["result"]]) for r in results)]
+    widths = _widths(rows, width)
+    lines = [line for row in rows for line in _table_row(row, widths)]
+    rule = "-" * max(len(line) for line in lines)
+    return [lines[0], rule, *lines[1:], rule, _count(results), *_fixes(results, width)]
+
+
+def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """The first and last column as wide as their content; the two with prose share the rest."""
+    first, last = (max(len(row[column]) for row in rows) for column in (0, -1))
+    rest = width - first - last - len(_GAP) * (len(_HEADINGS) - 1)
+    expected = min(rest // 2, max(len(row[1]) for row in rows))
+    found = min(rest - expected, max(len(row[2]) for row in rows))
+    return [first, expected, found, last]
+
+
+def _table_row(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    wrapped = [wrap(cell, width, max_lines=_MOST_LINES, placeholder=" ...") for cell, width in zip(cells, widths)]
+    return [
+        _GAP.join(part.ljust(width) for part, width in zip(line, widths)).rstrip()
+        for line in zip_longest(*wrapped, fillvalue="")
+    ]
+
+
+def _count(results: Sequence[Result]) -> str:
+    outcomes = [result["result"] for result in results]
+    parts = [f"{outcomes.count('pass')} of {len(outcomes)} checks passed"]
+    parts += [f"{outcomes.count('fail')} failed"] if "fail" in outcomes else []
+    parts += [f"{outcomes.count('not_applicable')} not applicable"] if "not_applicable" in outcomes else []
+    return ", ".join(parts)
+
+
+def _fixes(results: Sequence[Result], width: int) -> list[str]:
+    return [line for r in _failed(results) for line in wrap(f"{r['id']}: {r['fix']}", width, subsequent_indent="  ")]
+
+
+def _failed(results: Sequence[Result]) -> list[Result]:
+    return [result for result in results if result["result"] == "fail"]
+
+
+# --- JUnit XML ---
+
+
+def junit(results: Sequence[Result], domain: str, host: str, time: str) -> str:
+    try:
+        from junitparser import JUnitXml, TestSuite
+    except ImportError as error:
+        raise AnsibleFilterError("JUnit XML needs the Python library junitparser: pip install junitparser") from error
+    suite = TestSuite(domain)
+    suite.hostname = host
+    suite.timestamp = time
+    suite.add_testcases([_test_case(result) for result in results])
+    document = JUnitXml("keystone.virtiofs.verify")
+    document.add_testsuite(suite)
+    document.update_statistics()
+    return str(document.tostring().decode())
+
+
+def _test_case(result: Result) -> Any:
+    from junitparser import Failure, Skipped, TestCase
+
+    case = TestCase(str(result["id"]), classname=str(result["where"]))
+    case.system_out = f"expected: {result['expectation']}\nfound: {result['found']}"
+    if result["result"] == "fail":
+        case.result = [Failure(f"{result['found']}; {result['fix']}", "verify")]
+    elif result["result"] == "not_applicable":
+        case.result = [Skipped(str(result["found"]))]
+    return case
+
+
+# --- Markdown ---
+
+
+def markdown(results: Sequence[Result], domain: str, host: str, time: str) -> str:
+    failed = _failed(results)
+    lines = [
+        f"# Verification of {_text(domain)} on {_text(host)}",
+        "",
+        f"{_count(results)}, {_text(time)}",
+        "",
+        "| check | where | expected | found | result |",
+        "|---|---|---|---|---|",
+        *(_markdown_row(result) for result in results),
+        *(["", "## Fixes", ""] if failed else []),
+        *(f"- {_text(result['id'])}: {_text(result['fix'])}" for result in failed),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_row(result: Result) -> str:
+    cells = [_text(result[key]) for key in ("id", "where", "expectation", "found")]
+    return f"| {' | '.join(cells)} | {_IN_MARKDOWN[result['result']]} |"
+
+
+def _text(value: object) -> str:
+    return _SPECIAL.sub(r"\\\1", " ".join(str(value).split()))
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"verify_report": format_results}

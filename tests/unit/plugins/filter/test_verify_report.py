@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import sys
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from junitparser import JUnitXml
+from markdown_it import MarkdownIt
+
+from ansible_collections.keystone.virtiofs.plugins.filter.verify_report import format_results
+
+RUN = {"domain": "test-vm", "host": "localhost", "time": "2026-11-22T12:00:00+00:00"}
+
+
+def outcome(name: str, result: str, found: str = "it is there", fix: str = "put it there") -> dict[str, str]:
+    return {
+        "id": name,
+        "where": "guest",
+        "expectation": "it is there",
+        "found": found,
+        "result": result,
+        "fix": fix,
+    }
+
+
+EACH = [outcome("a", "pass"), outcome("longer_name", "fail", "nothing"), outcome("b", "not_applicable")]
+
+
+def test_another_format_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(AnsibleFilterError, match="'yaml'; use table, junit or markdown"):
+        format_results(EACH, "yaml")
+
+
+class TestTable:
+    def test_columns_are_aligned_and_results_shown(self) -> None:
+        assert format_results(EACH, "table").split("\n") == [
+            "CHECK        EXPECTED     FOUND        RESULT",
+            "---------------------------------------------",
+            "a            it is there  it is there  pass",
+            "longer_name  it is there  nothing      FAIL",
+            "b            it is there  it is there  n/a",
+            "---------------------------------------------",
+            "1 of 3 checks passed, 1 failed, 1 not applicable",
+            "longer_name: put it there",
+        ]
+
+    def test_all_passed_needs_no_fix(self) -> None:
+        assert format_results([outcome("a", "pass")], "table").endswith("\n1 of 1 checks passed")
+
+    @pytest.mark.parametrize("width", [80, 110])
+    @pytest.mark.parametrize("found", ["word " * 100, "x" * 500, ""])
+    def test_no_line_is_wider_than_allowed(self, width: int, found: str) -> None:
+        shown = format_results([outcome("a_check", "fail", found, fix="do this " * 50)], "table", width=width)
+        assert max(len(line) for line in shown.split("\n")) <= width
+
+    def test_long_cells_are_cut_after_three_lines(self) -> None:
+        lines = format_results([outcome("a_check", "pass", "word " * 100)], "table").split("\n")
+        rows = lines[2 : lines.index(lines[1], 2)]
+        assert len(rows) == 3
+        assert rows[-1].endswith("...")
+
+
+class TestJUnit:
+    def test_the_document_says_what_the_results_say(self) -> None:
+        results = [outcome("a", "pass"), outcome("b", "fail", "<x/> & y", "start it"), outcome("c", "not_applicable")]
+        (suite,) = JUnitXml.fromstring(format_results(results, "junit", **RUN).encode())
+        assert (suite.name, suite.hostname, suite.timestamp) == tuple(RUN.values())
+        assert (suite.tests, suite.failures, suite.skipped, suite.errors) == (3, 1, 1, 0)
+        passed, failed, skipped = suite
+        assert [case.name for case in suite] == ["a", "b", "c"]
+        assert passed.is_passed
+        assert [result.message for result in failed.result] == ["<x/> & y; start it"]
+        assert skipped.is_skipped
+        assert failed.system_out == "expected: it is there\nfound: <x/> & y"
+
+    def test_without_the_library_the_error_names_the_package(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "junitparser", None)
+        with pytest.raises(AnsibleFilterError, match="pip install junitparser"):
+            format_results(EACH, "junit")
+
+
+class TestMarkdown:
+    def test_the_page(self) -> None:
+        assert format_results(EACH, "markdown", **RUN).split("\n") == [
+            "# Verification of test-vm on localhost",
+            "",
+            "1 of 3 checks passed, 1 failed, 1 not applicable, 2026-11-22T12:00:00+00:00",
+            "",
+            "| check | where | expected | found | result |",
+            "|---|---|---|---|---|",
+            "| a | guest | it is there | it is there | pass |",
+            r"| longer\_name | guest | it is there | nothing | **FAIL** |",
+            "| b | guest | it is there | it is there | n/a |",
+            "",
+            "## Fixes",
+            "",
+            r"- longer\_name: put it there",
+            "",
+        ]
+
+    @pytest.mark.parametrize(
+        "found", ["<driver type='virtiofs'/>", "a | b", "`x` *y* _z_ [l](m) \\", "two\nlines", "# no"]
+    )
+    def test_what_was_found_stays_text(self, found: str) -> None:
+        page = format_results([outcome("a", "pass", found)], "markdown", **RUN)
+        tokens = MarkdownIt("commonmark").enable("table").parse(page)
+        cells = [token for token in tokens if token.type == "inline"]
+        texts = ["".join(part.content for part in cell.children or ()) for cell in cells]
+        assert " ".join(found.split()) in texts
