@@ -91,6 +91,20 @@ def test_a_roles_own_variables_carry_its_name(file: str) -> None:
     assert [name for name in defined_variables(FILES[file]) if not is_allowed(name, f"_{role}_", set())] == []
 
 
+def used_variables(role: str) -> set[str]:
+    """Every word with the role's prefix in its tasks, variables and templates."""
+    files = (path for path in (CHECKOUT / f"roles/{role}").rglob("*") if path.suffix in (".yml", ".j2"))
+    texts = (path.read_text() for path in files if path.parent.name != "files")
+    return {word for text in texts for word in re.findall(rf"(?<![\w./-])_?{role}_\w+", text)}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_variable_of_a_role_is_defined(role: str) -> None:
+    own = {name for file in OF_ROLES if file.startswith(f"roles/{role}/") for name in defined_variables(FILES[file])}
+    everywhere = own.union(*map(documented, ROLES))
+    assert sorted(used_variables(role) - everywhere) == []
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_a_task_name_names_its_object(file: str) -> None:
     names = [node["name"] for node in nodes(FILES[file]) if isinstance(node.get("name"), str)]
