@@ -229,7 +229,7 @@ def activate(guest: Connection, new: str, old: str, timeouts: Timeouts) -> Guest
             f"{name}: connection lost while activating {new} ({error.problem}). Without confirmation, the guest rolls"
             f" back to {old}",
             fix=error.fix,
-        ) from error
+        ) from None
 
     def ended() -> GuestStatus | None:
         status = _inspect(guest)

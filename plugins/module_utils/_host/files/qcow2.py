@@ -60,7 +60,7 @@ def _number(head: bytes, offset: int, count: int) -> int:
 
 def _backing_format(read: Callable[[int, int], bytes], offset: int) -> str:
     """What a header extension says; empty for a format that this collection does not use."""
-    for _ in range(_MOST_EXTENSIONS):
+    for _extension in range(_MOST_EXTENSIONS):
         head = read(offset, 8)
         if len(head) < 8:
             break

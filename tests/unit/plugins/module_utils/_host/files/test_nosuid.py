@@ -70,12 +70,12 @@ def test_setuid_programs_and_devices_of_a_guest_are_plain_files(fstab: Path, sou
 
 def test_nothing_is_left(fstab: Path, source: str, state: str) -> None:
     before = fstab.read_text()
-    for _ in range(2):
+    for _round in range(2):
         nosuid.mount_nosuid(state, "vm", source)
     assert len(fstab.read_text().splitlines()) == 2
     assert nosuid.is_nosuid(source)
     assert not nosuid.is_nosuid_by_itself(source)
-    for _ in range(2):
+    for _round in range(2):
         nosuid.unmount_nosuid(state, "vm", source)
     assert (fstab.read_text(), list(Path(state, "domains").iterdir())) == (before, [])
     assert not os.path.ismount(source)
