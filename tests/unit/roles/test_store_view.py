@@ -61,9 +61,14 @@ class Host:
     def names(self) -> set[str]:
         return {path.name for path in self.store.iterdir()} if self.store.exists() else set()
 
-    def is_read_only(self, path: str) -> bool:
-        flags: int = os.statvfs(self.store / Path(path).name).f_flag
-        return bool(flags & os.ST_RDONLY)
+    def is_protected(self, place: Path) -> bool:
+        """Read-only, without setuid programs and devices."""
+        protected: int = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV
+        return os.statvfs(place).f_flag & protected == protected
+
+    def place(self, path: str) -> Path:
+        """Where the view has a store path."""
+        return self.store / Path(path).name
 
 
 @pytest.fixture
@@ -95,19 +100,19 @@ def test_a_view_has_the_closure_and_nothing_else(host: Host, run: Any) -> None:
     printed = run("show", DOMAIN, host.system)
     assert len(printed) == 3
     assert host.names() == base_names(host.system, host.library, host.link)
-    assert (host.store / Path(host.library).name / "folder/file").read_text() == "contents"
-    assert (host.store / Path(host.link).name).readlink() == Path("elsewhere")
+    assert (host.place(host.library) / "folder/file").read_text() == "contents"
+    assert host.place(host.link).readlink() == Path("elsewhere")
     assert run("show", DOMAIN, host.system) == []
 
 
 def test_nothing_in_a_view_can_be_written(host: Host, run: Any) -> None:
     run("show", DOMAIN, host.system)
-    assert all(host.is_read_only(path) for path in (host.library, host.system))
+    assert all(host.is_protected(place) for place in (host.store, host.place(host.library), host.place(host.system)))
     for write in (
         (host.store / "new").touch,
-        (host.store / Path(host.library).name / "new").touch,
-        partial((host.store / Path(host.system).name).write_text, "other"),
-        (host.store / Path(host.link).name).unlink,
+        (host.place(host.library) / "new").touch,
+        partial(host.place(host.system).write_text, "other"),
+        host.place(host.link).unlink,
     ):
         with pytest.raises(OSError, match="Read-only file system"):
             write()
@@ -168,8 +173,8 @@ def test_an_interrupted_run_leaves_nothing_writable(host: Host, run: Any, monkey
             run("show", DOMAIN, path)
         monkeypatch.setattr(host.program, "make_read_only", finish)
         run("show", DOMAIN, path)
-        assert host.is_read_only(path)
-        assert os.statvfs(host.store).f_flag & os.ST_RDONLY
+        assert host.is_protected(host.place(path))
+        assert host.is_protected(host.store)
 
 
 def test_views_are_restored_from_the_gc_roots(host: Host, run: Any) -> None:
@@ -182,4 +187,4 @@ def test_views_are_restored_from_the_gc_roots(host: Host, run: Any) -> None:
     assert host.names() == set()
     run("restore")
     assert host.names() == base_names(host.system, host.library, host.link)
-    assert host.is_read_only(host.library)
+    assert host.is_protected(host.place(host.library))
