@@ -16,7 +16,8 @@ from ansible_collections.keystone.virtiofs.plugins.modules import domain, nixos_
 
 Run = Callable[..., dict[str, Any]]
 
-NEW, OLD = f"/nix/store/{'1' * 32}-new", f"/nix/store/{'0' * 32}-old"
+NEW = f"/nix/store/{'1' * 32}-new"
+OLD = f"/nix/store/{'0' * 32}-old"
 KEY = "ssh-ed25519 AAAA"
 WEB = {"name": "web", "toplevel": NEW}
 
