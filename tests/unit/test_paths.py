@@ -22,7 +22,7 @@ TREES: dict[str, set[str] | None] = {
     "/etc/keystone-virtiofs": {"limits.json"},
     "/nix/var/nix/gcroots/keystone-virtiofs": {"domains", "seed"},
 }
-PLACE = re.compile(r"(?:/var/(?:lib|cache|log)|/run|/etc|/nix/var/nix/gcroots)/keystone[^\s\"'`<>(){},;:|*]*")
+PLACE = re.compile(r"(?:/var/(?:lib|cache|log)|/run|/etc|/nix/var/nix/gcroots)/keystone[^\s\"'`<>(){},;:|*\[\]]*")
 # Of NixOS's modules: configuration, which is not state.
 CONFIGURATION = "/etc/keystone"
 
