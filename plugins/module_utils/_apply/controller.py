@@ -7,7 +7,6 @@ One Controller is one connection; it serves a task with one domain as well as on
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -92,6 +91,8 @@ class Controller:
             if not host_keys:
                 return found
             return {**found, "ssh_host_key": self.ask_host_key(domain.name) if domain.is_active else None}
+
+        from concurrent.futures import ThreadPoolExecutor  # only this needs it
 
         # A guest that does not answer costs seconds; asked side by side, it does not delay the others.
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:

@@ -17,7 +17,6 @@ from .._features import Virtiofsd
 from .._host import kvm, limits, ports, probe
 from .._host.files import bind_mounts, disks, nosuid, sources, state, wrappers
 from .._host.gateway import Gateway
-from .._packages import install_fix
 from .describe import dead_shares
 
 # Options of a domain, a share or a disk that name a file or directory of the host.
@@ -155,6 +154,8 @@ class Preflight:
             if options.get(option) and not sources.is_file(options[option]):
                 raise InvalidInput(f"{option}: {options[option]} is not a file", fix="Correct the path.", domain=name)
         if options.get("tpm") and not probe.has_swtpm():
+            from .._packages import install_fix  # only this needs it
+
             fix = install_fix(probe.os_release(), "swtpm")
             raise Unsupported("tpm: swtpm is not installed", fix=fix, domain=name)
 

@@ -27,89 +27,86 @@ OTHERS = {
 }
 
 # Each pattern's groups fill the fix.
-_BY_TEXT: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), fix)
-    for pattern, fix in (
+_BY_TEXT: tuple[tuple[str, str], ...] = (
+    (
+        r"network '([^']+)' is not active",
+        "Start the network: virsh net-start {0}; virsh net-autostart {0}.",
+    ),
+    (
+        r"(?:Network not found.*'([^']+)'|no network with matching name '([^']+)')",
+        "Create the network {0}, or set source of the interface to one that virsh net-list --all shows.",
+    ),
+    (
+        r"storage pool '([^']+)' is not active",
+        "Start the pool: virsh pool-start {0}; virsh pool-autostart {0}.",
+    ),
+    (
+        r"no storage pool with matching name '([^']+)'",
+        "Create the pool {0}, set pool to one that virsh pool-list --all shows, or set path instead.",
+    ),
+    (
+        r"(?:Cannot access storage file|could not open|Could not open) '([^']+)'.*Permission denied",
         (
-            r"network '([^']+)' is not active",
-            "Start the network: virsh net-start {0}; virsh net-autostart {0}.",
+            "QEMU's user must be able to search every directory above {0}. Move the file, for instance to"
+            " /var/lib/libvirt/images."
         ),
+    ),
+    (
+        r"Unable to find (?:any |'efi' )?firmware",
         (
-            r"(?:Network not found.*'([^']+)'|no network with matching name '([^']+)')",
-            "Create the network {0}, or set source of the interface to one that virsh net-list --all shows.",
+            "Install UEFI firmware on the host (keystone.virtiofs.host_info names the package). A domain whose"
+            " image has moved selects another one after firmware: bios and then firmware: uefi."
         ),
+    ),
+    (
+        r"unable to map backing store for guest RAM: Cannot allocate memory",
+        "Reserve huge pages on the host (sysctl vm.nr_hugepages=COUNT), or remove <hugepages> from the XML.",
+    ),
+    (
+        r"cannot set up guest memory.*Cannot allocate memory",
+        "Reduce memory, or stop other domains: the host has not enough memory left.",
+    ),
+    (
+        r"Could not set up host forwarding rule '([^']+)'",
+        "Another process listens on the port of {0}. Set host_port to a free port, or set next_free.",
+    ),
+    (
+        r"load of migration failed|operation failed: .*managed save",
         (
-            r"storage pool '([^']+)' is not active",
-            "Start the pool: virsh pool-start {0}; virsh pool-autostart {0}.",
+            "The saved state cannot be resumed, for instance because files that the guest had open are gone."
+            " Discard it with virsh managedsave-remove DOMAIN; the next start boots the guest."
         ),
+    ),
+    (
+        r"virtiofsd died unexpectedly|Failed to connect to '.*fs.*\.sock'|vhost_backend_init failed",
+        "The virtiofsd of a share has ended; the last error in its log says why.",
+    ),
+    (
+        r"Failed to get \"?write\"? lock",
+        "Another process uses the disk's image. Stop it, or use another disk.",
+    ),
+    (
+        r"Cannot get interface MTU on '([^']+)'|Unable to add bridge ([^ ]+)",
+        "Create the bridge {0} on the host, or set source of the interface to an existing one.",
+    ),
+    (
+        r"internal error: Network is already in use by interface (\S+)",
         (
-            r"no storage pool with matching name '([^']+)'",
-            "Create the pool {0}, set pool to one that virsh pool-list --all shows, or set path instead.",
+            "Another network has the same addresses, on the interface {0}. Use another prefix (role variable"
+            " vm_network_prefix)."
         ),
-        (
-            r"(?:Cannot access storage file|could not open|Could not open) '([^']+)'.*Permission denied",
-            (
-                "QEMU's user must be able to search every directory above {0}. Move the file, for instance to"
-                " /var/lib/libvirt/images."
-            ),
-        ),
-        (
-            r"Unable to find (?:any |'efi' )?firmware",
-            (
-                "Install UEFI firmware on the host (keystone.virtiofs.host_info names the package). A domain whose"
-                " image has moved selects another one after firmware: bios and then firmware: uefi."
-            ),
-        ),
-        (
-            r"unable to map backing store for guest RAM: Cannot allocate memory",
-            "Reserve huge pages on the host (sysctl vm.nr_hugepages=COUNT), or remove <hugepages> from the XML.",
-        ),
-        (
-            r"cannot set up guest memory.*Cannot allocate memory",
-            "Reduce memory, or stop other domains: the host has not enough memory left.",
-        ),
-        (
-            r"Could not set up host forwarding rule '([^']+)'",
-            "Another process listens on the port of {0}. Set host_port to a free port, or set next_free.",
-        ),
-        (
-            r"load of migration failed|operation failed: .*managed save",
-            (
-                "The saved state cannot be resumed, for instance because files that the guest had open are gone."
-                " Discard it with virsh managedsave-remove DOMAIN; the next start boots the guest."
-            ),
-        ),
-        (
-            r"virtiofsd died unexpectedly|Failed to connect to '.*fs.*\.sock'|vhost_backend_init failed",
-            "The virtiofsd of a share has ended; the last error in its log says why.",
-        ),
-        (
-            r"Failed to get \"?write\"? lock",
-            "Another process uses the disk's image. Stop it, or use another disk.",
-        ),
-        (
-            r"Cannot get interface MTU on '([^']+)'|Unable to add bridge ([^ ]+)",
-            "Create the bridge {0} on the host, or set source of the interface to an existing one.",
-        ),
-        (
-            r"internal error: Network is already in use by interface (\S+)",
-            (
-                "Another network has the same addresses, on the interface {0}. Use another prefix (role variable"
-                " vm_network_prefix)."
-            ),
-        ),
-        (
-            r"Argument list too long|command line.*too long",
-            "The command line of QEMU or of the kernel is too long. Shorten cmdline.",
-        ),
-    )
+    ),
+    (
+        r"Argument list too long|command line.*too long",
+        "The command line of QEMU or of the kernel is too long. Shorten cmdline.",
+    ),
 )
 
 
 def fix_for(code: int, message: str, by_code: Mapping[int, str]) -> str:
     """The fix for an error; empty where none is known."""
     for pattern, fix in _BY_TEXT:
-        match = pattern.search(message)
+        match = re.search(pattern, message, re.IGNORECASE)
         if match:
             return fix.format(next((group for group in match.groups() if group), ""))
     return by_code.get(code, "")
