@@ -8,6 +8,7 @@ import os
 import pwd
 import socket
 import tempfile
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -326,6 +327,22 @@ def test_domain_info(run: Run, places: dict[str, str]) -> None:
     facts = run(domain_info, names=["a"])["domains"]["a"]
     assert (facts["state"], facts["managed"], facts["shared_memory"]) == ("stopped", True, True)
     assert facts["shares"][0]["read_only"]
+
+
+def test_a_silent_guest_does_not_delay_the_others(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every guest answers only when all five have been asked."""
+    names = ["a", "b", "c", "d", "e"]
+    for name in names:
+        run(domain, name=name, state="running")
+    everybody = threading.Barrier(len(names), timeout=30)
+
+    def addresses(_gateway: Gateway, _name: str) -> list[str]:
+        everybody.wait()
+        return ["192.0.2.1"]
+
+    monkeypatch.setattr(Gateway, "addresses", addresses)
+    facts = run(domain_info)["domains"]
+    assert [facts[name]["addresses"] for name in names] == [["192.0.2.1"]] * len(names)
 
 
 # Refused: one clear error, nothing touched.
