@@ -53,12 +53,18 @@ _value:
 import re
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils._untrusted import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 
 _SHORT_OUTPUT = 5
 _NOT_APPLICABLE = "not applicable: "
+# What a guest prints is cut to this many characters in all and in a line, and matched line by line, so that no pattern
+# takes long on it.
+_GUEST_OUTPUT = 32768
+_GUEST_LINE = 500
 
 
 def judge(
@@ -76,27 +82,37 @@ def _judge(check: Mapping[str, Any], observation: Mapping[str, Any] | None, not_
     if observation is None:
         result, found = "not_applicable", not_run
     else:
-        result, found = _compare(check["pattern"], observation)
+        result, found = _compare(check["pattern"], observation, check["where"] == "guest")
     kept = {key: check[key] for key in ("id", "where", "expectation", "fix")}
     return {**kept, "found": found, "result": result}
 
 
-def _compare(pattern: str, observation: Mapping[str, Any]) -> tuple[str, str]:
+def _compare(pattern: str, observation: Mapping[str, Any], is_guests: bool) -> tuple[str, str]:
     if observation.get("unreachable"):
         return "fail", f"cannot be reached: {_one_line(observation.get('msg', ''))}"
     # A command run through ssh with a terminal ends its lines with CR LF.
     output = str(observation.get("stdout", "")).replace("\r", "")
-    match = re.search(pattern, output, re.MULTILINE)
+    if is_guests:
+        output = "\n".join(line[:_GUEST_LINE] for line in output[:_GUEST_OUTPUT].split("\n"))
+    matching = _matching_line(pattern, output) if is_guests else _matching_lines(pattern, output)
     status = observation.get("rc", 0)
     if status == 0 and output.startswith(_NOT_APPLICABLE):
         return "not_applicable", _one_line(output[len(_NOT_APPLICABLE) :])
-    if match and status == 0:
-        return "pass", _one_line(_whole_lines(output, match))
+    if matching is not None and status == 0:
+        return "pass", _one_line(matching)
     said = _one_line(_said(output) or observation.get("stderr") or "no output")
     return "fail", f"{said} (exit status {status})" if status else said
 
 
-def _whole_lines(output: str, match: re.Match[str]) -> str:
+def _matching_line(pattern: str, output: str) -> str | None:
+    return next((line for line in output.split("\n") if re.search(pattern, line)), None)
+
+
+def _matching_lines(pattern: str, output: str) -> str | None:
+    """The whole lines of a match, which may span several."""
+    match = re.search(pattern, output, re.MULTILINE)
+    if not match:
+        return None
     end = output.find("\n", match.end())
     return output[output.rfind("\n", 0, match.start()) + 1 : end if end >= 0 else None]
 
@@ -110,7 +126,7 @@ def _said(output: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(printable(text[:_GUEST_OUTPUT]).split())
 
 
 class FilterModule:

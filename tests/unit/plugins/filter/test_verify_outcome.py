@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.filter.verify_outcome import judge
+from ansible_collections.keystone.virtiofs.plugins.module_utils._untrusted import printable
+from ansible_collections.keystone.virtiofs.tests.unit import hostile
 
 CHECK = {
     "id": "share_mounted",
@@ -44,7 +49,7 @@ def test_judgement(observed: dict[str, Any], named_by: dict[str, Any], result: s
 
 
 def test_pattern_over_several_lines_shows_whole_lines_as_one() -> None:
-    check = {**CHECK, "pattern": r"<driver[\s\S]*?<target dir='x'/>"}
+    check = {**CHECK, "where": "host", "pattern": r"<driver[\s\S]*?<target dir='x'/>"}
     xml = "<filesystem>\n  <driver type='virtiofs'/>\n  <target dir='x'/>\n</filesystem>\n"
     (outcome,) = judge([check], [{"id": CHECK["id"], "rc": 0, "stdout": xml}])
     assert outcome["found"] == "<driver type='virtiofs'/> <target dir='x'/>"
@@ -72,3 +77,52 @@ def test_order_is_that_of_the_checks() -> None:
     checks = [{**CHECK, "id": name} for name in ("b", "a", "c")]
     observations = [{"id": name, "rc": 0, "stdout": MOUNTED} for name in ("a", "c", "b")]
     assert [outcome["id"] for outcome in judge(checks, observations)] == ["b", "a", "c"]
+
+
+RW_STORE_USED = r"^\S+\s+\S+\s+[0-9.]*[1-9][0-9.]*[KMGT]?\s.*\s/rw$"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "a " * 10**5,
+        "a\n" * 10**5,
+        "1" * 10**6,
+        "a b " + "1" * 10**5,
+        ("a b " + "1 " * 200 + "\n") * 100,
+        " " * 10**6,
+        "\n" * 10**6,
+        "x" * 500 + "\n" + ("1." * 250 + " ") * 100,
+    ],
+    ids=hostile.label,
+)
+def test_a_pattern_is_quick_on_whatever_a_guest_prints(output: str) -> None:
+    """Without the limits these take minutes; the test's own limit is generous."""
+    check = {**CHECK, "pattern": RW_STORE_USED}
+    with time_limit(20):
+        (outcome,) = judge([check], [{"id": CHECK["id"], "rc": 0, "stdout": output}])
+    assert outcome["result"] == "fail"
+    assert len(outcome["found"]) < 40000
+
+
+@pytest.mark.parametrize("text", hostile.TEXTS, ids=hostile.label)
+def test_what_a_guest_prints_reaches_no_terminal(text: str) -> None:
+    check = {**CHECK, "pattern": "^found"}
+    for observed in ({"stdout": f"found {text}"}, {"stdout": text}, {"unreachable": True, "msg": text}):
+        (outcome,) = judge([check], [{"id": CHECK["id"], "rc": 0, **observed}])
+        assert outcome["found"] == printable(outcome["found"])
+        assert not set(outcome["found"]) & set("\n\r\x1b\x9b\u202e\u2028")
+
+
+@contextmanager
+def time_limit(seconds: int) -> Iterator[None]:
+    def too_late(_signal: int, _frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
