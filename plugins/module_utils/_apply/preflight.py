@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Mapping
 
-from .._domain import placement
+from .._domain import path_safety
 from .._domain.model import Define, DiskImage, Host, Observed, Options, Plan, RemoveDisk, disk_key
 from .._domain.xml.document import DomainXml
 from .._errors import InvalidInput, Unsupported, VirtiofsError
@@ -74,7 +74,7 @@ class Preflight:
         if not self._local:
             return {}
         domain = observed and (observed.persistent or observed.live)
-        named = {use.path for use in placement.uses("", domain, str)} if domain else set()
+        named = {use.path for use in path_safety.uses("", domain, str)} if domain else set()
         for item in (options, *(options.get("shares") or ()), *(options.get("disks") or ())):
             named |= {item[option] for option in _PATH_OPTIONS if item.get(option)}
         return {path: sources.real_path(path) for path in named}
@@ -183,7 +183,7 @@ class Preflight:
                 if not probe.supports_memfd():
                     raise Unsupported("the kernel has no memfd", fix="Use a kernel built with CONFIG_MEMFD_CREATE.")
                 if share.get("source"):
-                    sources.check_source(share["source"])
+                    sources.require_directory(share["source"])
             except VirtiofsError as error:
                 error.domain, error.share = name, share["tag"]
                 raise
@@ -213,7 +213,7 @@ class Preflight:
             problems = [f"MAC address {mac} belongs to domain {name}" for mac in macs & set(other.macs())]
             problems += [f"disk {files[file]} belongs to domain {name}" for file in files.keys() & theirs.keys()]
             if plan.new_paths and not plan.unsafe_paths_allowed:
-                placement.check_placement(plan.new_paths, placement.uses(name, other, self._real_path))
+                path_safety.check_path_safety(plan.new_paths, path_safety.uses(name, other, self._real_path))
             if removed:
                 bases = files.keys() & self._backing_images(theirs)
                 problems += [f"disk {files[file]} is the base of a disk of domain {name}" for file in bases]

@@ -213,7 +213,7 @@ class Plan:
     after: dict[str, Any] = field(default_factory=dict)
     restart_reasons: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    new_paths: list[Any] = field(default_factory=list)  # placement.Use: files of the host that the plan brings in
+    new_paths: list[Any] = field(default_factory=list)  # path_safety.Use: files of the host that the plan brings in
     unsafe_paths_allowed: bool = False
 
     @property

@@ -39,7 +39,7 @@ from .model import (
     UnmountNosuid,
     disk_key,
 )
-from .placement import check_placement, new_uses, uses
+from .path_safety import check_path_safety, new_uses, uses
 from .running_domain import (
     changed_shares,
     dead_shares,
@@ -120,7 +120,7 @@ def _plan_paths(
     plan.new_paths = new_uses(name, wanted, before, document, host)
     plan.unsafe_paths_allowed = bool(wanted.get("allow_unsafe_paths"))
     if not plan.unsafe_paths_allowed:
-        check_placement(plan.new_paths, uses(name, document, host.real_path))
+        check_path_safety(plan.new_paths, uses(name, document, host.real_path))
 
 
 def _plan_define(document: DomainXml, observed: Observed, plan: Plan) -> None:

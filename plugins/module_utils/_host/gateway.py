@@ -27,7 +27,7 @@ from .._domain.xml.document import DomainXml, volume_xml
 from .._errors import GatewayError, WaitTimeout
 from .._untrusted import MOST_ADDRESSES, address
 from .._waiting import wait_until
-from . import fixes
+from . import libvirt_fixes
 from .agent import AGENT_TIMEOUT, GuestAgent
 
 # A booting guest ignores the ACPI power button, so the request is repeated at this interval (seconds).
@@ -37,7 +37,9 @@ NO_DOMAIN = 42  # of virErrorNumber
 
 
 @contextmanager
-def _translated(problem: str, domain: str | None = None, by_code: Mapping[int, str] = fixes.OTHERS) -> Iterator[None]:
+def _translated(
+    problem: str, domain: str | None = None, by_code: Mapping[int, str] = libvirt_fixes.OTHERS
+) -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
@@ -47,7 +49,7 @@ def _translated(problem: str, domain: str | None = None, by_code: Mapping[int, s
             code=code,
             libvirt_message=message,
             domain=domain,
-            fix=fixes.fix_for(code, message, by_code),
+            fix=libvirt_fixes.fix_for(code, message, by_code),
         ) from error
 
 
@@ -73,7 +75,7 @@ class Gateway:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        with _translated(f"cannot connect to {uri}", by_code=fixes.CONNECT):
+        with _translated(f"cannot connect to {uri}", by_code=libvirt_fixes.CONNECT):
             self._connection = libvirt.open(uri)
 
     def __enter__(self) -> Gateway:
@@ -221,7 +223,7 @@ class Gateway:
                 domain=name,
                 fix="Run the task again.",
             )
-        with _translated("cannot define the domain", name, fixes.DEFINE):
+        with _translated("cannot define the domain", name, libvirt_fixes.DEFINE):
             domain = self._connection.defineXMLFlags(document.text(), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
             return DomainXml(self._persistent_text(domain))
 

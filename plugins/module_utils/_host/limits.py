@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from .._domain.model import Options
-from .._domain.placement import Use
+from .._domain.path_safety import PathUse
 from .._domain.schema import is_below
 from .._errors import HostError, InvalidInput
 
@@ -34,7 +34,7 @@ class Limits:
     def exist(self) -> bool:
         return self != Limits()
 
-    def check_paths(self, uses: Iterable[Use]) -> None:
+    def check_paths(self, uses: Iterable[PathUse]) -> None:
         """Raise InvalidInput for a new path outside the allowed directories."""
         for use in uses:
             option, allowed = ("sources", self.sources) if use.what == "source" else ("images", self.images)

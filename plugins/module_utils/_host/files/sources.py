@@ -8,7 +8,7 @@ from pathlib import Path
 from ..._errors import InvalidInput
 
 
-def check_source(path: str) -> None:
+def require_directory(path: str) -> None:
     """Raise InvalidInput when a share's source cannot be shared; libvirt would find out only at the start."""
     source = Path(path)
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import _commands
-from ..._domain.placement import Use
+from ..._domain.path_safety import PathUse
 from ..._errors import HostError, InvalidInput
 from ..files.sources import real_path
 from ..limits import read_limits
@@ -107,8 +107,8 @@ def _present(image: StoreImage, params: Mapping[str, Any], check_mode: bool) -> 
 
 def _check_limits(image: StoreImage, store_paths: Iterable[str]) -> None:
     """Raise InvalidInput for an image or store paths that the host's administrator has not allowed."""
-    sources = (Use("", "source", path, path) for path in store_paths)
-    read_limits().check_paths([Use("", "path", str(image.path), real_path(str(image.path))), *sources])
+    sources = (PathUse("", "source", path, path) for path in store_paths)
+    read_limits().check_paths([PathUse("", "path", str(image.path), real_path(str(image.path))), *sources])
 
 
 def _absent(image: StoreImage, check_mode: bool) -> dict[str, Any]:

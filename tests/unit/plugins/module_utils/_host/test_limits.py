@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.placement import Use
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.path_safety import PathUse
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import HostError, InvalidInput
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host import limits
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.limits import Limits
@@ -16,8 +16,8 @@ from ansible_collections.keystone.virtiofs.tests.unit.support import domain
 SOME = Limits(sources=("/srv", "/nix/store"), images=("/var/lib/libvirt/images",), networks=("lan",), bridges=())
 
 
-def use(what: str, path: str) -> Use:
-    return Use("vm", what, path, path, "data" if what == "source" else None)
+def use(what: str, path: str) -> PathUse:
+    return PathUse("vm", what, path, path, "data" if what == "source" else None)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_sources(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to("nowhere")
     (tmp_path / "link").symlink_to(tmp_path)
     for good in (tmp_path, tmp_path / "link"):
-        sources.check_source(str(good))
+        sources.require_directory(str(good))
     for name, problem in (
         ("missing", "does not exist"),
         ("dangling", "does not exist"),
@@ -27,5 +27,5 @@ def test_sources(tmp_path: Path) -> None:
         ("loop/below", "is a symlink loop"),
     ):
         with pytest.raises(InvalidInput, match=f"source {tmp_path}/{name} ({problem})") as caught:
-            sources.check_source(str(tmp_path / name))
+            sources.require_directory(str(tmp_path / name))
         assert caught.value.fix

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils._domain import placement
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain import path_safety
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model import (
     DiskImage,
     Host,
@@ -17,7 +17,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model im
     Plan,
     UnmountNosuid,
 )
-from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.placement import Use, check_placement
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.path_safety import PathUse, check_path_safety
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.planner import plan_domain, plan_share
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.document import DomainXml
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import InvalidInput
@@ -27,14 +27,14 @@ PROJECT = {"tag": "project", "source": "/srv/project"}
 SETUID = replace(TRIXIE, ignores_setuid=frozenset())
 
 
-def source(domain: str, path: str, *, writable: bool = False) -> Use:
-    return Use(domain, "source", path, path, "data", writable)
+def source(domain: str, path: str, *, writable: bool = False) -> PathUse:
+    return PathUse(domain, "source", path, path, "data", writable)
 
 
-def refusal(new: list[Use], others: list[Use]) -> str:
+def refusal(new: list[PathUse], others: list[PathUse]) -> str:
     """What is said about the paths; empty where they are accepted."""
     try:
-        check_placement(new, others)
+        check_path_safety(new, others)
     except InvalidInput as error:
         return f"{error}" if error.fix else "no fix"
     return ""
@@ -87,7 +87,7 @@ def test_other_directories_are_fine(path: str) -> None:
 @pytest.mark.parametrize("what", ["disk", "iso", "kernel", "initrd", "backing", "serial_log", "source"])
 @pytest.mark.parametrize("other", ["vm", "web"])
 def test_nothing_lies_where_a_guest_may_write(what: str, other: str) -> None:
-    inner = Use("vm", what, "/srv/project/x", "/srv/project/x", "inner" if what == "source" else None)
+    inner = PathUse("vm", what, "/srv/project/x", "/srv/project/x", "inner" if what == "source" else None)
     said = refusal([inner], [source(other, "/srv/project", writable=True)])
     assert f"{what} /srv/project/x is inside /srv/project" in said
     assert ("of domain web" in said) is (other == "web")
@@ -96,7 +96,7 @@ def test_nothing_lies_where_a_guest_may_write(what: str, other: str) -> None:
 
 
 def test_a_new_writable_share_must_not_hold_what_others_use() -> None:
-    disk = Use("web", "disk", "/srv/project/web.qcow2", "/srv/project/web.qcow2")
+    disk = PathUse("web", "disk", "/srv/project/web.qcow2", "/srv/project/web.qcow2")
     said = refusal([source("vm", "/srv/project", writable=True)], [disk])
     assert "disk /srv/project/web.qcow2 of domain web is inside /srv/project" in said
     assert refusal([source("vm", "/srv/project")], [disk]) == ""
@@ -146,7 +146,7 @@ def test_every_path_of_a_definition_is_seen() -> None:
         **{option: f"/srv/{option}" for option in ("iso", "kernel", "initrd", "serial_log")},
     )
     assert {use.what for use in plan.new_paths} == {"source", "disk", "iso", "kernel", "initrd", "serial_log"}
-    assert {use.what for use in plan.new_paths} == placement.OPTIONS - {"backing"}
+    assert {use.what for use in plan.new_paths} == path_safety.OPTIONS - {"backing"}
 
 
 # The mount with nosuid.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host import fixes
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host import libvirt_fixes
 
 MESSAGES = [
     (55, "Requested operation is not valid: network 'default' is not active", "virsh net-start default"),
@@ -40,10 +40,10 @@ MESSAGES = [
 
 @pytest.mark.parametrize(("code", "message", "fix"), MESSAGES)
 def test_an_error_has_its_own_fix(code: int, message: str, fix: str) -> None:
-    said = fixes.fix_for(code, message, fixes.OTHERS)
+    said = libvirt_fixes.fix_for(code, message, libvirt_fixes.OTHERS)
     assert fix in said
     assert "{" not in said
 
 
 def test_an_unknown_error_has_none() -> None:
-    assert fixes.fix_for(1, "internal error: something new", fixes.OTHERS) == ""
+    assert libvirt_fixes.fix_for(1, "internal error: something new", libvirt_fixes.OTHERS) == ""

@@ -33,7 +33,7 @@ _SHARED_STATE = (f"{STATE}/database", f"{STATE}/benchmark")
 OPTIONS = {"source", "disk", "backing", "iso", "kernel", "initrd", "serial_log"}
 
 
-class Use(NamedTuple):
+class PathUse(NamedTuple):
     """A path of the host that a domain uses, as its definition says it and without links.
 
     ``what`` names the option for messages.
@@ -47,35 +47,35 @@ class Use(NamedTuple):
     is_writable: bool = False
 
 
-def uses(name: str, document: DomainXml, real_path: Callable[[str], str]) -> list[Use]:
+def uses(name: str, document: DomainXml, real_path: Callable[[str], str]) -> list[PathUse]:
     """Every path that a domain's definition names."""
     found = [
-        Use(name, "source", share["source"], real_path(share["source"]), tag, not share["read_only"])
+        PathUse(name, "source", share["source"], real_path(share["source"]), tag, not share["read_only"])
         for tag, share in document.shares().items()
         if share["source"]
     ]
-    found += [Use(name, "disk", disk["path"], real_path(disk["path"])) for disk in document.disks() if disk["path"]]
+    found += [PathUse(name, "disk", disk["path"], real_path(disk["path"])) for disk in document.disks() if disk["path"]]
     options = document.options()
     for option in ("iso", "kernel", "initrd", "serial_log"):
         if options[option]:
-            found.append(Use(name, option, options[option], real_path(options[option])))
+            found.append(PathUse(name, option, options[option], real_path(options[option])))
     return found
 
 
-def new_uses(name: str, wanted: Options, before: DomainXml | None, after: DomainXml, host: Host) -> list[Use]:
+def new_uses(name: str, wanted: Options, before: DomainXml | None, after: DomainXml, host: Host) -> list[PathUse]:
     """The paths that a change brings into a definition: what a domain has already is not questioned again."""
     old = uses(name, before, host.real_path) if before else []
     found = [use for use in uses(name, after, host.real_path) if use not in old]
     backing = (disk["backing"] for disk in wanted.get("disks") or () if disk.get("backing"))
-    return found + [Use(name, "backing", path, host.real_path(path)) for path in backing]
+    return found + [PathUse(name, "backing", path, host.real_path(path)) for path in backing]
 
 
-def check_placement(new: Iterable[Use], others: Iterable[Use]) -> None:
+def check_path_safety(new: Iterable[PathUse], others: Iterable[PathUse]) -> None:
     """Raise InvalidInput when a new path, or one of the others, would be in a directory that a guest may write to."""
     others = list(others)
     for use in new:
         if use.what == "source":
-            _check_source(use)
+            _refuse_system_directory(use)
         for other in others:
             if (use.domain, use.what, use.share, use.path) == (other.domain, other.what, other.share, other.path):
                 continue
@@ -85,7 +85,7 @@ def check_placement(new: Iterable[Use], others: Iterable[Use]) -> None:
                 raise _refusal(use, other, use)
 
 
-def _check_source(use: Use) -> None:
+def _refuse_system_directory(use: PathUse) -> None:
     own_view = f"{STATE}/domains/{use.domain}/view"
     if is_below(use.path, own_view) or any(is_below(use.path, place) for place in _SHARED_STATE):
         return
@@ -102,7 +102,7 @@ def _check_source(use: Use) -> None:
     )
 
 
-def _refusal(use: Use, inner: Use, outer: Use) -> InvalidInput:
+def _refusal(use: PathUse, inner: PathUse, outer: PathUse) -> InvalidInput:
     whose = "" if inner.domain == use.domain else f" of domain {inner.domain}"
     other = "" if outer.domain == use.domain else f" of domain {outer.domain}"
     return InvalidInput(
