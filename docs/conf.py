@@ -8,7 +8,7 @@ from typing import Any
 from docutils import nodes
 
 project = "keystone.virtiofs"
-author = copyright = "The Keystone authors"  # noqa: A001  # Sphinx's name for it
+author = copyright = "keystone contributors (@ncrmro)"  # noqa: A001  # Sphinx's name for it
 
 extensions = ["myst_parser", "sphinx_antsibull_ext"]
 # Headings can be linked to, as on GitHub.

@@ -13,7 +13,7 @@ description:
     the reason.
   - Made for the role P(keystone.virtiofs.verify#role).
 author:
-  - The Keystone authors
+  - keystone contributors (@ncrmro)
 positional: _input, observations, not_run
 options:
   _input:

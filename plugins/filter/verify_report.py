@@ -10,7 +10,7 @@ short_description: Format the results of a verification as a table, as JUnit XML
 description:
   - Takes the fact C(verify_results) that the role P(keystone.virtiofs.verify#role) sets.
 author:
-  - The Keystone authors
+  - keystone contributors (@ncrmro)
 requirements:
   - junitparser (Python library, on the controller) for V(junit)
 positional: _input, format

@@ -53,3 +53,15 @@ def test_code_carries_the_licence_header() -> None:
     code = {path: text for path, text in texts.items() if path.suffix in CODE or text.startswith("#!")}
     bare = [path for path, text in code.items() if text and "SPDX-License-Identifier" not in text[:500]]
     assert [str(path.relative_to(CHECKOUT)) for path in bare] == []
+
+
+def test_the_authors_have_one_spelling() -> None:
+    spelling = "keystone contributors (@ncrmro)"
+    named = {path: path.read_text() for path in tracked("plugins", "galaxy.yml", "docs/conf.py")}
+    lines = {
+        (path.name, line.strip())
+        for path, text in named.items()
+        for line in re.findall(r"^author.*(?:\n +- .*)?", text, re.MULTILINE)
+    }
+    assert lines
+    assert [line for line in sorted(lines) if spelling not in line[1]] == []
