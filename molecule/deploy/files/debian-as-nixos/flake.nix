@@ -12,7 +12,7 @@
         # Generations of one guest. Each brings a payload of its own, so that copying it would be seen.
         first = system { name = "first"; };
         second = system { name = "second"; };
-        # Its activation ends well, and then nobody reaches it any more.
+        # The activation succeeds, and then the guest cannot be reached any more.
         mute = system {
           name = "mute";
           service = "ip link set eth0 down";
@@ -23,7 +23,7 @@
           name = "degraded";
           service = "exit 1";
         };
-        # switch-to-configuration itself does not get through.
+        # switch-to-configuration itself fails.
         broken = system {
           name = "broken";
           activation = "echo no such user; false";
