@@ -49,7 +49,7 @@ def survey_host(uri: str) -> HostFacts:
 def _libvirt_version(uri: str) -> tuple[int | None, str]:
     """Its version, or None and why it does not tell.
 
-    QEMU's version is asked from QEMU: libvirt may examine its emulators anew for it, which takes seconds.
+    QEMU's version is asked from QEMU: libvirt may examine its emulators again for it, which takes seconds.
     """
     if LIBVIRT_IMPORT_ERROR:
         return None, "this Python cannot import libvirt"

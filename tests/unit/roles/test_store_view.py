@@ -188,3 +188,23 @@ def test_views_are_restored_from_the_gc_roots(host: Host, run: Any) -> None:
     run("restore")
     assert host.names() == base_names(host.system, host.library, host.link)
     assert host.is_protected(host.place(host.library))
+
+
+def test_mounts_at_odd_names_are_read_past(host: Host, run: Any, tmp_path: Path) -> None:
+    """Users of the host choose the names of their FUSE mounts; each of these once read as several lines or as none."""
+    for number, name in enumerate((b"\xff", b"\xc2\x85", b"\x0b", b"a\nb", b"a b", b"a\\b")):
+        odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+        odd.mkdir()
+        host.program.bind_read_only(tmp_path, odd)
+        run("show", DOMAIN, (host.library, host.system)[number % 2])
+        assert odd in host.program.read_mount_points()
+    assert host.names() == base_names(host.library, host.system, host.link)
+
+
+@pytest.mark.parametrize("domain", ["", ".", "..", "../web", "/etc"])
+def test_a_domain_whose_name_is_no_directorys_is_refused(
+    host: Host, domain: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        host.run("remove", domain, monkeypatch=monkeypatch)
+    assert "cannot be the name of a directory" in capsys.readouterr().err
