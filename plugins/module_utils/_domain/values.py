@@ -8,6 +8,8 @@ import re
 from typing import Any, Callable, Optional
 from urllib.parse import quote
 
+from .state_paths import bound_source
+
 Check = Callable[[Any], Optional[str]]
 
 # QEMU copies the tag into a 36 byte field (struct virtio_fs_config) and refuses longer ones when the device is created.
@@ -64,6 +66,8 @@ def check_source(path: str) -> str | None:
     """Its percent-encoded form names the read-only bind mount."""
     if len(quote(path, safe="")) > FILE_NAME_BYTES:
         return f"{path!r} is too long: encoded as a file name it has more than {FILE_NAME_BYTES} bytes"
+    if bound_source(path) is not None:
+        return f"{path!r} is named like a bind mount of this collection, and would be read back as another directory"
     return check_absolute(path)
 
 

@@ -149,7 +149,7 @@ def _scratch(target: Path) -> Iterator[Path]:
     """A name in a new private directory next to the target; directories of killed runs are removed as well."""
     prefix = f".keystone-new-{target.name[:64]}-"
     for left in target.parent.glob(f"{glob.escape(prefix)}*"):
-        with _held(left) as is_ours:
+        with suppress(OSError), _held(left) as is_ours:  # a link or a file of this name is not a run's
             if is_ours:
                 shutil.rmtree(left, ignore_errors=True)
     directory = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))

@@ -199,6 +199,21 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [used.name, "disk"]
 
 
+def test_links_and_files_named_like_leftovers_are_left_alone(tmp_path: Path) -> None:
+    """Whoever owns the directory of a disk can plant them; a link once made the creation of the disk fail."""
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "file").touch()
+    (tmp_path / ".keystone-new-disk-link").symlink_to(secret)
+    (tmp_path / ".keystone-new-disk-dangling").symlink_to("nowhere")
+    (tmp_path / ".keystone-new-disk-file").touch()
+    os.mkfifo(tmp_path / ".keystone-new-disk-fifo")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    disks.create_image(str(tmp_path / "disk"), "raw", 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, "disk"])
+    assert (secret / "file").exists()
+
+
 def test_a_directory_is_no_disk(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=f"disk {tmp_path} is a directory"):
         disks.read_image(str(tmp_path))
