@@ -152,7 +152,7 @@ def test_waiting_says_what_was_seen_last(run: Run) -> None:
     assert "virsh --connect test:///default console vm" in result["msg"]
 
 
-# A run that is killed at any point is mended by running it again.
+# A run that is killed at any point is repaired by running it again.
 
 
 @pytest.fixture
