@@ -4,20 +4,31 @@
 from __future__ import annotations
 
 import itertools
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from .._errors import InvalidInput
 from .model import DiskImage, Host, Observed, Options, disk_key, given_options
 from .schema import DOMAIN, SHARE
-from .state_paths import ShareBackend
+from .state_paths import ShareBackend, is_wrapper
 from .validation import can_enforce_read_only
 from .xml import codecs
 from .xml.document import DomainXml
 from .xml.network import mac_for
+from .xml.share import needs_wrapper
 
 
 def wanted_definition(wanted: Options, shares: list[dict[str, Any]], observed: Observed, host: Host) -> DomainXml:
     """The existing persistent document, or a new one, with every difference written into it."""
+    try:
+        return _wanted_definition(wanted, shares, observed, host)
+    except InvalidInput as error:
+        error.domain = wanted["name"]
+        raise
+
+
+def _wanted_definition(wanted: Options, shares: list[dict[str, Any]], observed: Observed, host: Host) -> DomainXml:
     document = _base(wanted, observed, host)
     current = document.options()
     values = given_options(wanted)
@@ -32,7 +43,7 @@ def wanted_definition(wanted: Options, shares: list[dict[str, Any]], observed: O
         values = {**_initial(values, host), **values}
     for option in DOMAIN:
         value = values.get(option.option)
-        if value is not None and value != current[option.option]:
+        if value is not None and not option.same(value, current[option.option]):
             option.write(document.root, value)
             # Writing one firmware option forgets what libvirt selected for the other.
             current = document.options() if option.codec is codecs.FIRMWARE else current
@@ -78,13 +89,27 @@ def _check_template(template: DomainXml, wanted: Options, observed: Observed) ->
             fix="Set name to match, or remove <name> from the XML.",
         )
     uuid = observed.persistent.uuid if observed.persistent else None
-    if template.uuid and uuid and template.uuid != uuid:
+    if template.uuid and not _UUID.fullmatch(_plain_uuid(template.uuid)):
+        raise InvalidInput(
+            f"the xml option has the uuid {template.uuid[:100]!r}, which is none",
+            domain=wanted["name"],
+            fix="Correct <uuid>, or remove it: libvirt chooses one.",
+        )
+    if template.uuid and uuid and _plain_uuid(template.uuid) != _plain_uuid(uuid):
         raise InvalidInput(
             f"the xml option has uuid {template.uuid}, the existing domain has {uuid}",
             domain=wanted["name"],
             fix="Remove <uuid> from the XML: the domain keeps its own.",
         )
     template.set_name(wanted["name"])
+
+
+_UUID = re.compile("[0-9a-f]{32}")
+
+
+def _plain_uuid(uuid: str) -> str:
+    """libvirt ignores the case, dashes and blanks of a uuid."""
+    return re.sub(r"[\s-]", "", uuid).lower()
 
 
 def backend(document_name: str, host: Host) -> ShareBackend:
@@ -96,19 +121,64 @@ def set_shares(document: DomainXml, shares: list[dict[str, Any]], host: Host) ->
     current = document.shares()
     how = backend(document.name or "", host)
     for share in shares:
-        if not differences(share, current.get(share["tag"])):
-            continue
-        document.set_share(share, how)
+        differing = differences(share, current.get(share["tag"]))
+        if differing:
+            _check_tag_is_free(document, share, current)
+            _check_own_daemon(document, share, differing, host)
+            document.set_share(share, how)
     if shares and not document.has_shared_memory():
         document.share_memory()
+
+
+def _check_tag_is_free(document: DomainXml, share: Options, current: Mapping[str, Any]) -> None:
+    if share["tag"] not in current and share["tag"] in document.mount_tags():
+        raise InvalidInput(
+            "the tag belongs to a file system with another driver than virtiofs",
+            domain=document.name,
+            share=share["tag"],
+            fix="Choose another tag, or remove that file system from the domain's XML.",
+        )
+
+
+def _check_own_daemon(document: DomainXml, share: Options, differing: list[str], host: Host) -> None:
+    """A wrapper starts the host's virtiofsd, so it cannot stand in for another one."""
+    daemon = document.share_paths().get(share["tag"], ("", ""))[1]
+    if not is_users_own(daemon, host):
+        return
+    options = [field.option for field in SHARE if field.option in differing and needs_wrapper(field, share)]
+    if options:
+        raise InvalidInput(
+            f"{', '.join(options)}: the share has a virtiofsd of its own, {daemon}, which libvirt gives no such option",
+            domain=document.name,
+            share=share["tag"],
+            fix=f"Omit {', '.join(options)}, or remove <binary path> from the share in the domain's XML.",
+        )
+
+
+def is_users_own(daemon: str, host: Host) -> bool:
+    """The path of a virtiofsd that neither libvirt nor the collection has chosen."""
+    return bool(daemon) and not is_wrapper(daemon) and daemon != (host.virtiofsd and host.virtiofsd.path)
+
+
+def adopt_running_share(document: DomainXml, live: DomainXml, tag: str, host: Host) -> None:
+    """Define a share as it runs; libvirt has added its choice of virtiofsd there."""
+    document.take_share(live, tag)
+    daemon = document.share_paths()[tag][1]
+    if not (is_wrapper(daemon) or is_users_own(daemon, host)):
+        document.forget_daemon(tag)
 
 
 def differences(wanted: Options, current: Options | None) -> list[str]:
     """The share options that are given and differ; a missing share differs in its tag."""
     if current is None:
         return ["tag"]
-    options = {option.option for option in SHARE if option.place}
-    return [option for option, value in given_options(wanted).items() if option in options and value != current[option]]
+    return [
+        field.option
+        for field in SHARE
+        if field.place
+        and wanted.get(field.option) is not None
+        and not field.same(wanted[field.option], current[field.option])
+    ]
 
 
 def _set_disks(document: DomainXml, wanted: Options, host: Host) -> None:

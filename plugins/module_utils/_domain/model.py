@@ -10,6 +10,7 @@ from typing import Any
 
 from .._features import Virtiofsd
 from .state_paths import STATE
+from .values import plain_path
 from .xml.document import DomainXml
 
 Options = Mapping[str, Any]
@@ -232,5 +233,5 @@ def given_options(wanted: Options) -> dict[str, Any]:
 
 
 def disk_key(disk: Options) -> str:
-    """What identifies a disk: its path, or pool/volume."""
-    return disk.get("path") or f"{disk.get('pool')}/{disk.get('volume')}"
+    """What identifies a disk: its path, however it is written, or pool/volume."""
+    return plain_path(disk.get("path") or "") or f"{disk.get('pool')}/{disk.get('volume')}"

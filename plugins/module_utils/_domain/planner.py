@@ -11,8 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._errors import InvalidInput, Unsupported
-from .._features import unavailable
-from .definition import differences, set_shares, wanted_definition
+from .definition import adopt_running_share, differences, set_shares, wanted_definition
 from .diff import domain_view, domain_view_after, share_view, state_of
 from .host_files import plan_host_files
 from .model import (
@@ -48,9 +47,11 @@ from .running_domain import (
     plan_replacing,
     restart_actions,
     stale_options,
+    unplug_obstacle,
 )
 from .schema import PARTS, SHARE, normalised
-from .validation import check_features, check_new_disk
+from .validation import check_features, check_new_disk, check_new_domain
+from .values import plain_path
 from .xml.document import DomainXml
 
 
@@ -61,6 +62,8 @@ def plan_domain(wanted: Options, observed: Observed, host: Host) -> Plan:
         _plan_absent(wanted, observed, host, plan)
         _check_reach(plan, host)
         return plan
+    if observed.persistent is None and observed.live is None:
+        check_new_domain(wanted["name"])
     shares = [normalised(share, host.real_path) for share in wanted.get("shares") or ()]
     check_features(shares, host, wanted["name"])
     document = wanted_definition(wanted, shares, observed, host)
@@ -69,7 +72,7 @@ def plan_domain(wanted: Options, observed: Observed, host: Host) -> Plan:
     _note_created(disks, document)
     # Defined first: should the run be killed in between, the definition still knows whose disk it is.
     _plan_define(document, observed, plan)
-    ports = _wanted_ports(wanted, document)
+    ports = _wanted_ports(wanted, observed, document)
     if ports is not None and document.reserved_ports != ports:
         plan.actions.append(ReservePorts(ports))
     plan.actions += disks
@@ -105,11 +108,13 @@ def _plan_absent(wanted: Options, observed: Observed, host: Host, plan: Plan) ->
     plan.after = {"state": "absent", "storage": []}
 
 
-def _wanted_ports(wanted: Options, document: DomainXml) -> int | None:
+def _wanted_ports(wanted: Options, observed: Observed, document: DomainXml) -> int | None:
     """How many ports to reserve. The wish is kept in the mark: what plugged shares use up is not asked for again."""
-    decided = document.reserved_ports is not None or not document.is_managed or wanted.get("xml")
-    if wanted.get("hotplug_ports") is not None or decided:
-        return wanted.get("hotplug_ports")
+    wish: int | None = wanted.get("hotplug_ports")
+    if wish is None and observed.persistent is not None:
+        wish = observed.persistent.wished_ports
+    if wish is not None or not document.is_managed or wanted.get("xml"):
+        return wish
     return int(next(option.initial for option in PARTS if option.option == "hotplug_ports"))
 
 
@@ -188,7 +193,8 @@ def _plan_live(
         plan.restart_reasons = []
         return True
     plan.actions += plugging
-    if wanted.get("iso") is not None and observed.live.options()["iso"] not in (None, wanted["iso"]):
+    medium = observed.live.options()["iso"]
+    if wanted.get("iso") is not None and medium is not None and plain_path(medium) != plain_path(wanted["iso"]):
         plan.actions.append(ChangeMedium(wanted["iso"]))
     return False
 
@@ -236,6 +242,9 @@ def plan_share(wanted: Options, observed: Observed, host: Host) -> Plan:
 def _plan_share_present(wanted: Options, document: DomainXml, observed: Observed, host: Host, plan: Plan) -> bool:
     share = normalised({option.option: wanted.get(option.option) for option in SHARE}, host.real_path)
     check_features([share], host, wanted["domain"])
+    live = observed.live
+    if live is not None and wanted["tag"] not in document.shares() and wanted["tag"] in live.shares():
+        adopt_running_share(document, live, wanted["tag"], host)
     set_shares(document, [share], host)
     _plan_paths(wanted["domain"], wanted, observed.persistent or observed.live, document, host, plan)
     if observed.persistent is not None:
@@ -259,10 +268,10 @@ def _plan_share_absent(wanted: Options, document: DomainXml, observed: Observed,
         _plan_define(document, observed, plan)
     if observed.live is None or tag not in observed.live.shares():
         return False
-    too_old = unavailable("hotplug", host.libvirt, host.virtiofsd)
+    obstacle = unplug_obstacle(observed.live, tag, host)
     detach = DetachShare(tag, observed.live.share_text(tag), wanted["detach_timeout"])
     return _plug_or_restart(
-        wanted, [] if too_old else [detach], [f"share {tag}: {too_old}"] if too_old else [], observed, plan
+        wanted, [] if obstacle else [detach], [f"share {tag}: {obstacle}"] if obstacle else [], observed, plan
     )
 
 

@@ -32,7 +32,7 @@ def stale_options(wanted: Options, document: DomainXml, live: DomainXml) -> list
         f"{option.option}: {has[option.option]} in the running domain, {wants[option.option]} in its definition"
         for option in DOMAIN
         if wanted.get(option.option) is not None
-        and wants[option.option] != has[option.option]
+        and not option.same(wants[option.option], has[option.option])
         and (option.codec is not codecs.ISO or has["iso"] is None)
         # libvirt expands host-model in the running domain.
         and not (option.codec is codecs.CPU and wants["cpu"] == "host-model")
@@ -92,7 +92,7 @@ def plan_attaching(
 def plan_replacing(wanted: Options, document: DomainXml, live: DomainXml, host: Host) -> tuple[list[Action], list[str]]:
     """Replug a share, into the port that it frees; the reason why that is impossible."""
     tag = wanted["tag"]
-    obstacle = _plug_obstacle(live, host, ports=1)
+    obstacle = unplug_obstacle(live, tag, host) or _plug_obstacle(live, host, ports=1)
     if obstacle:
         return [], [f"share {tag}: {obstacle}"]
     detach = DetachShare(tag, live.share_text(tag), wanted["detach_timeout"])
@@ -105,9 +105,13 @@ def _plug_obstacle(live: DomainXml, host: Host, ports: int) -> str | None:
     too_old = unavailable("hotplug", host.libvirt, host.virtiofsd)
     if too_old:
         return too_old
-    if ports < 1 and live.has_pcie():
-        return "the domain has no free pcie-root-port (hotplug_ports reserves some)"
-    return None
+    return live.plug_obstacle() if ports < 1 else None
+
+
+def unplug_obstacle(live: DomainXml, tag: str, host: Host) -> str | None:
+    """Why a share cannot leave the running domain."""
+    too_old = unavailable("hotplug", host.libvirt, host.virtiofsd)
+    return too_old or (None if live.can_unplug(tag) else "it is in a place from which it cannot be unplugged")
 
 
 def restart_actions(wanted: Options) -> list[Action]:

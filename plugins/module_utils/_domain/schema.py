@@ -17,14 +17,16 @@ from .values import (
     Check,
     between,
     check_absolute,
+    check_characters,
+    check_document,
     check_ipv4,
     check_iso,
+    check_known_name,
     check_mac,
-    check_name,
     check_queue_size,
     check_source,
+    check_storage,
     check_tag,
-    check_text,
     check_translation,
 )
 from .xml import codecs
@@ -75,6 +77,17 @@ class Field:
             raise TypeError(f"{self.option} is written together with other options")
         self.codec.write(element, self.place, value)
 
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with a value, None when nothing is."""
+        check = self.check or (check_characters if isinstance(value, str) else None)
+        return check(value) if check else None
+
+    def same(self, one: Any, other: Any) -> bool:
+        """Two values of the option mean the same, however they are written."""
+        if one is None or other is None:
+            return one is other
+        return bool(self.codec.meaning(one) == self.codec.meaning(other))
+
     def argument(self) -> dict[str, Any]:
         """The option as an entry of an argument_spec."""
         spec: dict[str, Any] = {"type": self.type}
@@ -110,7 +123,7 @@ _IDMAP_RANGE = (
 SHARE: tuple[Field, ...] = (
     Field("tag", "target/@dir", required=True, check=check_tag, feature="share"),
     Field("source", "source/@dir", codecs.SOURCE, "path", check=check_source),
-    Field("socket", "source/@socket", type="path", check=check_absolute, feature="socket"),
+    Field("socket", "source/@socket", codecs.PATH, "path", check=check_absolute, feature="socket"),
     Field("read_only", "readonly", codecs.READ_ONLY, "bool"),
     Field("nosuid", type="bool"),
     # 1024 is what libvirt's own documentation uses; virtiofs needs one request slot per page batch in flight.
@@ -167,8 +180,8 @@ SHARE: tuple[Field, ...] = (
 
 DISK: tuple[Field, ...] = (
     Field("path", "source/@file", codecs.DISK_PATH, "path", check=check_absolute),
-    Field("pool", "source/@pool", check=check_name),
-    Field("volume", "source/@volume", check=check_name),
+    Field("pool", "source/@pool", check=check_known_name),
+    Field("volume", "source/@volume", check=check_known_name),
     # The same bound as memory: a size is in MiB, larger than a PiB is a unit mistake.
     Field("size", type="int", check=between(1, 2**30, "MiB")),
     Field("format", "driver/@type", choices=("qcow2", "raw"), initial="qcow2"),
@@ -187,7 +200,7 @@ FORWARD: tuple[Field, ...] = (
 
 INTERFACE: tuple[Field, ...] = (
     Field("type", "@type", choices=("network", "bridge", "user"), default="network"),
-    Field("source", "source/@network", check=check_text),
+    Field("source", "source/@network"),
     Field("mac", "mac/@address", check=check_mac),
     Field("model", "model/@type", choices=("virtio", "e1000e")),
     Field("forwards", type="list", elements="dict", fields=FORWARD),
@@ -198,14 +211,14 @@ DOMAIN: tuple[Field, ...] = (
     Field("memory", "memory", codecs.MEMORY, "int", initial=2048, check=between(MEMORY_MIN, MEMORY_MAX, "MiB")),
     Field("vcpus", "vcpu", codecs.INT, "int", initial=2, check=between(1, VCPUS_MAX)),
     Field("virt_type", "@type", choices=("auto", "kvm", "qemu")),
-    Field("cpu", "cpu", codecs.CPU, check=check_text),
+    Field("cpu", "cpu", codecs.CPU),
     Field("firmware", "os", codecs.FIRMWARE, choices=("bios", "uefi")),
     Field("secure_boot", "os/firmware", codecs.SECURE_BOOT, choices=("off", "setup", "enrolled")),
     Field("tpm", "devices/tpm", codecs.TPM, "bool"),
     Field("iso", "devices/disk", codecs.ISO, check=check_iso),
-    Field("kernel", "os/kernel", type="path", check=check_absolute),
-    Field("initrd", "os/initrd", type="path", check=check_absolute),
-    Field("cmdline", "os/cmdline", check=check_text),
+    Field("kernel", "os/kernel", codecs.PATH, "path", check=check_absolute),
+    Field("initrd", "os/initrd", codecs.PATH, "path", check=check_absolute),
+    Field("cmdline", "os/cmdline"),
     Field("serial_log", "devices/serial", codecs.SERIAL_LOG, "path", check=check_absolute),
     Field("graphics", "devices/graphics", codecs.GRAPHICS, choices=("none", "vnc", "spice")),
     Field("guest_agent", "devices/channel", codecs.GUEST_AGENT, "bool", initial=True),
@@ -236,18 +249,18 @@ BEHAVIOUR: tuple[Field, ...] = (
     *SAFETY,
     Field("wait_for", choices=WAITS),
     Field("wait_timeout", type="int", default=300, check=between(1, 86400, "seconds")),
-    Field("remove_storage", type="list", elements="str"),
+    Field("remove_storage", type="list", elements="str", check=check_storage),
     Field("remove_nvram", type="bool", default=False),
     Field("remove_tpm_state", type="bool", default=False),
-    Field("xml"),
+    Field("xml", check=check_document),
 )
 
-NAME = Field("name", required=True, check=check_name)
+NAME = Field("name", required=True, check=check_known_name)
 URI = Field("uri", default="qemu:///system")
 OF_DOMAIN = (NAME, *DOMAIN, *PARTS, *BEHAVIOUR)
 
 OF_SHARE = (
-    Field("domain", required=True, check=check_name),
+    Field("domain", required=True, check=check_known_name),
     *SHARE,
     Field("state", choices=SHARE_STATES, default="present"),
     Field("restart", choices=RESTART_POLICIES, default="never"),
@@ -275,14 +288,14 @@ def problems(fields: Iterable[Field], values: Mapping[str, Any], within: str = "
         if value is None:
             continue
         label = f"{within}{field.option}"
-        problem = field.check(value) if field.check else None
-        if problem:
-            found.append(f"{label}: {problem}")
-        if field.elements == "dict" and field.fields:
-            for index, item in enumerate(value):
-                found += problems(field.fields, item, f"{label}[{index}].")
-        elif field.fields:
-            found += problems(field.fields, value, f"{label}.")
+        items = (
+            [(f"{label}[{index}]", item) for index, item in enumerate(value)] if field.elements else [(label, value)]
+        )
+        for where, item in items:
+            if field.fields:
+                found += problems(field.fields, item, f"{where}.")
+            elif problem := field.problem(item):
+                found.append(f"{where}: {problem}")
     return found
 
 

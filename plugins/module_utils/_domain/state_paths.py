@@ -60,6 +60,11 @@ def wrapper_flags(path: str | None) -> dict[str, str]:
     return {name: value for name, _equals, value in flags}
 
 
+def is_wrapper(path: str) -> bool:
+    """A wrapper of the collection, for whichever domain."""
+    return _WRAPPER.match(path) is not None
+
+
 def wrapper_path(backend: ShareBackend, flags: Mapping[str, str]) -> str:
     name = ",".join(["virtiofsd", *(f"{flag}={value}" if value else flag for flag, value in sorted(flags.items()))])
     return f"{domain_directory(backend.state, backend.domain)}/bin/{name}"

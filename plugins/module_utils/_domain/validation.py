@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable
 
 from .._errors import InvalidInput, Unsupported
 from .._features import unavailable
 from .model import Host, Options, disk_key
 from .schema import OF_DOMAIN, OF_SHARE, SHARE, problems
+from .state_paths import ShareBackend, bind_path
+from .values import FILE_NAME_BYTES, check_new_name
 
 # Checks of the wanted state alone.
 
@@ -41,6 +44,13 @@ def check_share(wanted: Options) -> None:
     if wanted["state"] == "present":
         found += _share_problems(wanted)
     _raise(found, wanted["domain"], wanted["tag"])
+
+
+def check_new_domain(name: str) -> None:
+    """Raise InvalidInput for a name that a domain may have, but had better not be given."""
+    problem = check_new_name(name)
+    if problem:
+        raise InvalidInput(f"name: {problem}", fix="Choose another name.", domain=name)
 
 
 def _raise(found: list[str], domain: str, share: str | None = None) -> None:
@@ -119,7 +129,10 @@ def _upgrade(option: str) -> str:
 
 
 def _check_read_only(share: Options, host: Host, domain: str) -> None:
-    if not share.get("read_only") or can_enforce_read_only(host) or (host.local and not host.session):
+    if not share.get("read_only") or can_enforce_read_only(host):
+        return
+    if host.local and not host.session:
+        _check_bind_name(share, domain)
         return
     raise Unsupported(
         f"read_only: {unavailable('read_only', host.libvirt, host.virtiofsd)}, and a read-only bind mount of the source"
@@ -128,6 +141,18 @@ def _check_read_only(share: Options, host: Host, domain: str) -> None:
         domain=domain,
         share=share["tag"],
     )
+
+
+def _check_bind_name(share: Options, domain: str) -> None:
+    name = posixpath.basename(bind_path(ShareBackend(domain), share["source"]))
+    if len(name) > FILE_NAME_BYTES:
+        raise InvalidInput(
+            f"source {share['source'][:100]} is too long for a read-only bind mount, which is named after it: encoded"
+            f" it has {len(name)} bytes, a file name has at most {FILE_NAME_BYTES}",
+            fix="Share a directory with a shorter path, or upgrade the host, which then needs no bind mount.",
+            domain=domain,
+            share=share["tag"],
+        )
 
 
 def can_enforce_read_only(host: Host) -> bool:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Any, Callable, Optional
-from urllib.parse import quote
 
 from .state_paths import bound_source
 
@@ -14,26 +13,55 @@ Check = Callable[[Any], Optional[str]]
 
 # QEMU copies the tag into a 36 byte field (struct virtio_fs_config) and refuses longer ones when the device is created.
 TAG_BYTES = 36
-# libvirt names files after the domain (NAME-fs0-virtiofsd.log); Linux limits a file name to 255 bytes.
+# libvirt names files after the domain (NAME-fs0-virtiofsd.log).
 NAME_BYTES = 200
+# Linux: NAME_MAX, and PATH_MAX without the byte that ends a string.
 FILE_NAME_BYTES = 255
+PATH_BYTES = 4095
 
 
-def _has_control_characters(text: str) -> bool:
-    return any(ord(character) < 32 or ord(character) == 127 for character in text)
+# What XML cannot hold: lone surrogates, which stand for bytes that are not UTF-8, and two code points that are no
+# characters.
+_NOT_XML = re.compile("[\ud800-\udfff\ufffe\uffff]")
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 
-def check_name(name: str) -> str | None:
-    """Domain names become file names, XML text and words on command lines: refuse what any of these would misread."""
+def check_characters(text: str) -> str | None:
+    """XML has no place for control characters, and none for what is not Unicode."""
+    if _NOT_XML.search(text):
+        return f"{text[:100]!a} is not valid Unicode"
+    return f"{text[:100]!r} contains a control character" if _CONTROL.search(text) else None
+
+
+def check_document(text: str) -> str | None:
+    """An XML document; what is wrong in it is found when it is parsed."""
+    return None if text.strip() else "the document is empty"
+
+
+def check_known_name(name: str) -> str | None:
+    """A name that libvirt may have given a domain, a pool or a volume: it becomes a file name and XML text."""
+    problem = check_characters(name.replace("\t", " "))
+    if problem:
+        return problem
     if not name:
         return "the name is empty"
+    if "/" in name or name in (".", ".."):
+        return f"{name!r} is not a file name"
+    if len(name.encode()) > FILE_NAME_BYTES:
+        return f"the name has {len(name.encode())} bytes, a file name has at most {FILE_NAME_BYTES}"
+    return None
+
+
+def check_new_name(name: str) -> str | None:
+    """The name of a new domain, which may become a word on a command line, too: refuse what would be misread there."""
+    problem = check_known_name(name) or check_characters(name)
+    if problem:
+        return problem
     if len(name.encode()) > NAME_BYTES:
         return (
             f"the name has {len(name.encode())} bytes; the file names that libvirt derives allow at most {NAME_BYTES}"
         )
-    if _has_control_characters(name):
-        return "the name contains a control character"
-    forbidden = sorted(set("/<>&\"'") & set(name))
+    forbidden = sorted(set("<>&\"'") & set(name))
     if forbidden:
         return f"the name contains characters that are not allowed: {' '.join(forbidden)}"
     if name[0] in "-. " or name.endswith(" "):
@@ -43,42 +71,54 @@ def check_name(name: str) -> str | None:
 
 def check_tag(tag: str) -> str | None:
     """The rules of QEMU and of mount(8) for a mount tag."""
+    problem = check_characters(tag)
+    if problem:
+        return problem
     if not tag:
         return "the tag is empty"
     size = len(tag.encode())
     if size > TAG_BYTES:
         return f"the tag has {size} bytes, QEMU takes at most {TAG_BYTES}"
-    if _has_control_characters(tag):
-        return "the tag contains a control character"
     return None
 
 
 def check_absolute(path: str) -> str | None:
     """A path in the domain's XML is used by daemons with another working directory."""
+    problem = check_characters(path)
+    if problem:
+        return problem
     if not path.startswith("/"):
-        return f"{path!r} is not an absolute path"
-    if _has_control_characters(path):
-        return f"{path!r} contains a control character"
+        return f"{path[:100]!r} is not an absolute path"
+    if len(path.encode()) > PATH_BYTES:
+        return f"the path has {len(path.encode())} bytes, Linux allows at most {PATH_BYTES}"
+    if any(len(part.encode()) > FILE_NAME_BYTES for part in path.split("/")):
+        return f"a part of the path has more than {FILE_NAME_BYTES} bytes, the most that a file name has"
     return None
 
 
 def check_source(path: str) -> str | None:
-    """Its percent-encoded form names the read-only bind mount."""
-    if len(quote(path, safe="")) > FILE_NAME_BYTES:
-        return f"{path!r} is too long: encoded as a file name it has more than {FILE_NAME_BYTES} bytes"
+    """A source must be read back from the XML as it was written there."""
     if bound_source(path) is not None:
         return f"{path!r} is named like a bind mount of this collection, and would be read back as another directory"
     return check_absolute(path)
 
 
-def check_text(text: str) -> str | None:
-    """XML has no place for control characters."""
-    return f"{text!r} contains a control character" if _has_control_characters(text) else None
+def plain_path(path: str) -> str:
+    """The same path without what only lengthens it: empty parts, dots that stay where they are, a slash at the end."""
+    if not path.startswith("/"):
+        return path
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
 def check_iso(path: str) -> str | None:
     """An empty path ejects the medium."""
     return check_absolute(path) if path else None
+
+
+def check_storage(key: str) -> str | None:
+    """A disk: its path, or pool/volume."""
+    pool, _slash, volume = key.partition("/")
+    return (check_known_name(pool) or check_known_name(volume)) if pool else check_absolute(key)
 
 
 def check_mac(mac: str) -> str | None:

@@ -12,27 +12,29 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from ..state_paths import bound_source, wrapper_flags
-from .disks import cdrom, write_medium
-from .places import Element, drop, ensure, etree, get, put
+from ..values import plain_path
+from .disks import read_medium, write_medium
+from .memory import read_memory, write_memory
+from .places import Element, drop, ensure, etree, get, get_number, invalid_place, put
 
 
 @dataclass(frozen=True)
 class Codec:
-    """A pair of functions. ``write`` is None for a value that is written together with others (see share.py)."""
+    """``write`` is None for a value that is written together with others (see share.py).
+
+    Two values mean the same when their ``meaning`` is equal.
+    """
 
     read: Callable[[Element, str], Any]
     write: Callable[[Element, str, Any], None] | None = None
+    meaning: Callable[[Any], Any] = lambda value: value
 
 
 TEXT = Codec(get, put)
+PATH = Codec(get, put, plain_path)
 
 
-def _read_int(parent: Element, place: str) -> int | None:
-    text = get(parent, place)
-    return None if text is None else int(text)
-
-
-INT = Codec(_read_int, lambda parent, place, value: put(parent, place, str(value)))
+INT = Codec(get_number, lambda parent, place, value: put(parent, place, str(value)))
 
 
 def _read_on_off(parent: Element, place: str) -> bool | None:
@@ -53,37 +55,7 @@ ON_OFF = Codec(_read_on_off, lambda parent, place, value: put(parent, place, "on
 # Options of a domain.
 
 
-def _read_memory(root: Element, place: str) -> int | None:
-    element = root.find(place)
-    if element is None or not element.text:
-        return None
-    units = {
-        "b": 1,
-        "bytes": 1,
-        "kb": 10**3,
-        "k": 2**10,
-        "kib": 2**10,
-        "mb": 10**6,
-        "m": 2**20,
-        "mib": 2**20,
-        "gb": 10**9,
-        "g": 2**30,
-        "gib": 2**30,
-        "tb": 10**12,
-        "t": 2**40,
-        "tib": 2**40,
-    }
-    return int(element.text) * units[(element.get("unit") or "KiB").lower()] // 2**20
-
-
-def _write_memory(root: Element, place: str, value: int) -> None:
-    drop(root, "currentMemory")
-    element = ensure(root, place)
-    element.set("unit", "MiB")
-    element.text = str(value)
-
-
-MEMORY = Codec(_read_memory, _write_memory)
+MEMORY = Codec(read_memory, write_memory)
 
 
 _CPU_MODES = ("host-passthrough", "host-model", "maximum")
@@ -168,12 +140,7 @@ def _write_tpm(root: Element, place: str, value: bool) -> None:
 TPM = Codec(_read_tpm, _write_tpm)
 
 
-def _read_iso(root: Element, place: str) -> str | None:
-    drive = cdrom(root)
-    return None if drive is None else get(drive, "source/@file") or ""
-
-
-ISO = Codec(_read_iso, lambda root, _place, value: write_medium(root, value))
+ISO = Codec(lambda root, _place: read_medium(root), lambda root, _place, value: write_medium(root, value), plain_path)
 
 
 def _read_serial_log(root: Element, place: str) -> str | None:
@@ -190,7 +157,7 @@ def _write_serial_log(root: Element, place: str, value: str) -> None:
     log.set("append", "off")
 
 
-SERIAL_LOG = Codec(_read_serial_log, _write_serial_log)
+SERIAL_LOG = Codec(_read_serial_log, _write_serial_log, plain_path)
 
 
 def _read_graphics(root: Element, place: str) -> str:
@@ -244,12 +211,19 @@ def _read_cache(share: Element, place: str) -> str:
 CACHE = Codec(_read_cache)
 
 
+def _required_number(element: Element, place: str) -> int:
+    number = get_number(element, place)
+    if number is None:
+        raise invalid_place(element, place, "", "a number")
+    return number
+
+
 def _read_idmap(share: Element, place: str) -> dict[str, list[dict[str, int]]] | None:
     if share.find(place) is None:
         return None
     return {
         kind: [
-            {name: int(entry.get(name)) for name in ("start", "target", "count")}
+            {name: _required_number(entry, f"@{name}") for name in ("start", "target", "count")}
             for entry in share.iterfind(f"{place}/{kind}")
         ]
         for kind in ("uid", "gid")
@@ -271,7 +245,7 @@ def _read_source(share: Element, place: str) -> str | None:
     return None if path is None else bound_source(path) or path
 
 
-SOURCE = Codec(_read_source)
+SOURCE = Codec(_read_source, meaning=plain_path)
 
 
 def _read_read_only(share: Element, place: str) -> bool:
@@ -300,4 +274,4 @@ def _write_disk_path(disk: Element, place: str, value: str) -> None:
     put(disk, "source/@dev" if disk.get("type") == "block" else "source/@file", value)
 
 
-DISK_PATH = Codec(_read_disk_path, _write_disk_path)
+DISK_PATH = Codec(_read_disk_path, _write_disk_path, plain_path)

@@ -6,12 +6,21 @@ from __future__ import annotations
 from itertools import product
 from string import ascii_lowercase
 
-from .places import Element, ensure, etree, put
+from .places import Element, drop, ensure, etree, get, put
 
 
 def cdrom(root: Element) -> Element:
     """The CD-ROM drive, None when there is none."""
     return root.find("devices/disk[@device='cdrom']")
+
+
+def read_medium(root: Element) -> str | None:
+    """What is in the CD-ROM drive: a file, a block device or the name of another source. Empty for none."""
+    drive = cdrom(root)
+    if drive is None:
+        return None
+    attributes = (get(drive, f"source/@{name}") for name in ("file", "dev", "volume", "name", "dir"))
+    return next(filter(None, attributes), "")
 
 
 def _boot_from_cdrom(root: Element) -> None:
@@ -34,7 +43,16 @@ def write_medium(root: Element, path: str) -> None:
         etree.SubElement(drive, "target", dev=free_target(root, "sata"), bus="sata")
         etree.SubElement(drive, "readonly")
         _boot_from_cdrom(root)
-    put(drive, "source/@file", path or None)
+    if drive.get("type") != "file" or not path:
+        # What there is belongs to a device, a volume or a server.
+        for name in ("source", "auth", "encryption"):
+            drop(drive, name)
+        drive.set("type", "file")
+    drop(drive, "backingStore")
+    if path:
+        put(drive, "source/@file", path)
+        if get(drive, "driver/@type"):
+            put(drive, "driver/@type", "raw")
 
 
 def free_target(root: Element, bus: str) -> str:

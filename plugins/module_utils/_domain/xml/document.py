@@ -7,7 +7,7 @@ stays, and options that are not given are not touched. Needs lxml; knows neither
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
@@ -15,14 +15,19 @@ from typing import Any
 from ..._errors import InvalidInput
 from ..schema import DISK, DOMAIN, read_fields
 from ..state_paths import ShareBackend
+from . import hotplug, memory
+from .canonical import digest
 from .disks import cdrom, free_target, write_medium
 from .network import read_interfaces, write_interfaces
-from .places import Element, drop, ensure, etree, get, put
+from .places import Element, drop, ensure, etree, get, is_empty, put
 from .share import read_share, render_share, write_share
 
 MARK_NAMESPACE = "https://github.com/ncrmro/keystone/virtiofs"
 _MARK = f"{{{MARK_NAMESPACE}}}domain"
 _CREATED = f"{{{MARK_NAMESPACE}}}created-disk"
+_ADDED_SHARE = f"{{{MARK_NAMESPACE}}}added-share"
+# The text is Unicode already, so what it declares about its bytes holds no longer.
+_DECLARATION = re.compile(r"\A\ufeff?(<\?xml\s[^>]*\?>)?")
 
 SKELETON = """\
 <domain type='kvm'>
@@ -55,16 +60,36 @@ def volume_xml(name: str, size: int, image_format: str, backing: str | None) -> 
     return str(etree.tostring(volume, encoding="unicode"))
 
 
+def _parsed(text: str, origin: str) -> Element:
+    """The root of a well-formed document.
+
+    Namespaces in <metadata> that are undeclared or no URI are no fatal error: libvirt takes them, lxml by itself not.
+    """
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_blank_text=True, recover=True)
+    try:
+        root = etree.fromstring(_DECLARATION.sub("", text, count=1).encode(), parser)
+    except UnicodeEncodeError:
+        raise InvalidInput(
+            f"the XML from {origin} is not valid Unicode", fix="Save the file as UTF-8, or correct the xml option."
+        ) from None
+    except etree.XMLSyntaxError as error:
+        raise _malformed(origin, str(error)) from None
+    fatal = next((entry for entry in parser.error_log if entry.level == etree.ErrorLevels.FATAL), None)
+    if fatal is not None:
+        raise _malformed(origin, f"{fatal.message}, line {fatal.line}, column {fatal.column}")
+    return root
+
+
+def _malformed(origin: str, problem: str) -> InvalidInput:
+    return InvalidInput(f"the XML from {origin} is malformed: {problem}", fix="Correct the xml option.")
+
+
 class DomainXml:
     """A domain's XML document."""
 
     def __init__(self, text: str, *, origin: str = "libvirt") -> None:
         """Parse; raises InvalidInput when the text is no domain XML or declares entities."""
-        parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_blank_text=True)
-        try:
-            self.root = etree.fromstring(text.encode(), parser)
-        except etree.XMLSyntaxError as error:
-            raise InvalidInput(f"the XML from {origin} is malformed: {error}", fix="Correct the xml option.") from None
+        self.root = _parsed(text, origin)
         if etree.ElementTree(self.root).docinfo.doctype:  # type: ignore[attr-defined]  # lxml-stubs lacks it
             raise InvalidInput(f"the XML from {origin} has a DOCTYPE", fix="Remove it: entities are never expanded.")
         if self.root.tag != "domain":
@@ -90,8 +115,8 @@ class DomainXml:
         return str(etree.tostring(self.root, encoding="unicode", pretty_print=True))
 
     def digest(self) -> str:
-        """A hash that ignores comments, blanks and the order of attributes."""
-        return hashlib.sha256(etree.tostring(self.root, method="c14n", with_comments=False)).hexdigest()
+        """A hash of what the document says, however it is written."""
+        return digest(self.root)
 
     @property
     def name(self) -> str | None:
@@ -104,18 +129,32 @@ class DomainXml:
         put(self.root, "name", name)
 
     def adopt(self, existing: DomainXml) -> None:
-        """Take over from an existing domain: uuid, mark, and the MACs that this document does not give."""
+        """Take over from an existing domain: uuid, MACs that this document does not give, what the collection added."""
         uuid = existing.root.find("uuid")
         if uuid is not None and self.root.find("uuid") is None:
             # libvirt's check against its schema wants name and uuid side by side.
             ensure(self.root, "name").addnext(deepcopy(uuid))
-        mark = existing.root.find(f"metadata/{_MARK}")
-        if mark is not None:
-            ensure(self.root, "metadata").append(deepcopy(mark))
         old = existing.root.iterfind("devices/interface")
         for new, old_interface in zip(self.root.iterfind("devices/interface"), old):
             if get(new, "mac/@address") is None:
                 put(new, "mac/@address", get(old_interface, "mac/@address"))
+        if existing.root.find(f"metadata/{_MARK}") is not None:
+            self._adopt_mark(existing)
+
+    def _adopt_mark(self, existing: DomainXml) -> None:
+        drop(self.root, f"metadata/{_MARK}")  # a template made from a dump has one
+        mark = deepcopy(existing._mark())
+        ensure(self.root, "metadata").append(mark)
+        # This document has none of the ports yet.
+        count = mark.attrib.pop("hotplug-ports", None)
+        if count:
+            mark.set("ports-to-reserve", count)
+        for added in mark.findall(_ADDED_SHARE):
+            tag = added.get("tag")
+            if tag in self.mount_tags() or existing.share_element(tag) is None:
+                mark.remove(added)
+            else:
+                self.take_share(existing, tag)
 
     @property
     def uuid(self) -> str | None:
@@ -149,9 +188,18 @@ class DomainXml:
 
     @property
     def reserved_ports(self) -> int | None:
-        """How many ports for hot plug were asked for."""
-        count = get(self.root, f"metadata/{_MARK}/@hotplug-ports")
-        return int(count) if count else None
+        """How many ports for hot plug were reserved."""
+        return self._mark_number("hotplug-ports")
+
+    @property
+    def wished_ports(self) -> int | None:
+        """How many were asked for, be they reserved already or not."""
+        count = self.reserved_ports
+        return self._mark_number("ports-to-reserve") if count is None else count
+
+    def _mark_number(self, name: str) -> int | None:
+        text = get(self.root, f"metadata/{_MARK}/@{name}") or ""
+        return int(text) if text.isdecimal() else None
 
     def set_mark(self, **values: str) -> None:
         """Keep values in the collection's mark."""
@@ -165,6 +213,9 @@ class DomainXml:
         element.attrib.pop("restart", None)
         if pending:
             element.set("restart", "pending")
+        while element is not self.root and is_empty(element):  # nothing stays in another tool's domain
+            empty, element = element, element.getparent()
+            element.remove(empty)
 
     def created_disks(self) -> list[str]:
         """The disks whose images the collection created for this domain."""
@@ -192,11 +243,21 @@ class DomainXml:
 
     def share_text(self, tag: str) -> str:
         """The <filesystem> of a tag as XML text, for attaching and detaching."""
+        return str(etree.tostring(self._unplaced_share(tag), encoding="unicode"))
+
+    def _unplaced_share(self, tag: str) -> Element:
+        """A copy without where it sits, which is the matter of the definition that it comes from."""
         element = deepcopy(self.share_element(tag))
-        # Where it sits is the matter of the definition it comes from.
-        for name in ("address", "alias"):
-            drop(element, name)
-        return str(etree.tostring(element, encoding="unicode"))
+        drop(element, "address")
+        if not (get(element, "alias/@name") or "").startswith("ua-"):  # such names are the user's, all others libvirt's
+            drop(element, "alias")
+        return element
+
+    def take_share(self, other: DomainXml, tag: str) -> None:
+        """Copy a share from another definition of the domain."""
+        ensure(self.root, "devices").append(other._unplaced_share(tag))
+        if not self.has_shared_memory():
+            self.share_memory()
 
     def share_paths(self) -> dict[str, tuple[str, str]]:
         """(source directory, virtiofsd path) of every share by tag, as the host sees them."""
@@ -215,60 +276,57 @@ class DomainXml:
 
     def set_share(self, values: Mapping[str, Any], backend: ShareBackend) -> None:
         element = self.share_element(values["tag"])
-        if element is None:
-            ensure(self.root, "devices").append(render_share(values, backend))
-        else:
+        if element is not None:
             write_share(element, values, backend)
+            return
+        ensure(self.root, "devices").append(render_share(values, backend))
+        if self.template:
+            # A later version of the template must not lose what is not from it.
+            etree.SubElement(self._mark(), _ADDED_SHARE, tag=values["tag"])
 
     def remove_share(self, tag: str) -> None:
         element = self.share_element(tag)
         if element is not None:
             element.getparent().remove(element)
+        for added in self.root.findall(f"metadata/{_MARK}/{_ADDED_SHARE}"):
+            if added.get("tag") == tag:
+                added.getparent().remove(added)
+
+    def forget_daemon(self, tag: str) -> None:
+        """Leave the choice of a share's virtiofsd to libvirt."""
+        put(self.share_element(tag), "binary/@path", None)
+
+    def mount_tags(self) -> set[str]:
+        """The tags of all file systems, those of other drivers included: libvirt wants them to differ."""
+        return {target.get("dir") or "" for target in self.root.iterfind("devices/filesystem/target")}
 
     def _share_elements(self) -> Iterator[Element]:
         return (e for e in self.root.iterfind("devices/filesystem") if get(e, "driver/@type") == "virtiofs")
 
     def has_shared_memory(self) -> bool:
-        """virtiofsd maps the guest's memory: all of it must be shareable (libvirt: one private NUMA cell is enough
-        to refuse a share)."""
-        cells = self.root.findall("cpu/numa/cell")
-        accesses = {cell.get("memAccess") for cell in cells}
-        if "private" in accesses:
-            return False
-        if get(self.root, "memoryBacking/access/@mode") == "shared":
-            return True
-        return bool(cells) and accesses == {"shared"}
+        """All of the memory is shared, as virtiofs needs it."""
+        return memory.has_shared_memory(self.root)
 
     def share_memory(self) -> None:
-        """Make all of the memory shareable."""
-        if get(self.root, "memoryBacking/source/@type") not in ("memfd", "file"):
-            put(self.root, "memoryBacking/source/@type", "memfd")
-        put(self.root, "memoryBacking/access/@mode", "shared")
-        for cell in self.root.iterfind("cpu/numa/cell"):
-            if cell.get("memAccess") == "private":
-                cell.set("memAccess", "shared")
+        memory.share_memory(self.root)
 
-    # PCI ports for hot plug.
-
-    def has_pcie(self) -> bool:
-        """The machine takes hot-plugged devices only in pcie-root-ports (q35), not in free slots (i440fx)."""
-        return self.root.find("devices/controller[@model='pcie-root']") is not None
+    # Hot plug.
 
     def free_ports(self) -> int:
-        """How many pcie-root-ports have no device: each takes one hot-plugged share."""
-        ports = {port.get("index") for port in self.root.iterfind("devices/controller[@model='pcie-root-port']")}
-        used = {
-            str(int(address.get("bus") or "0", 16))
-            for address in self.root.iterfind("devices/*/address[@type='pci']")
-            if address.get("bus")
-        }
-        return len(ports - used)
+        """How many shares can be plugged in while the domain runs."""
+        return hotplug.free_places(self.root)
+
+    def plug_obstacle(self) -> str:
+        """Why a domain without free ports has none."""
+        return hotplug.plug_obstacle(self.root)
+
+    def can_unplug(self, tag: str) -> bool:
+        return hotplug.can_unplug(self.root, self.share_element(tag))
 
     def reserve_ports(self, count: int) -> None:
         """Bring the free ports up to a count, where the machine has such ports, and remember the wish."""
-        missing = count - self.free_ports() if self.has_pcie() else 0
-        for _port in range(missing):
-            etree.SubElement(ensure(self.root, "devices"), "controller", type="pci", model="pcie-root-port")
+        hotplug.add_ports(self.root, count)
+        self._mark().attrib.pop("ports-to-reserve", None)
         self.set_mark(hotplug_ports=str(count))
 
     # Disks.

@@ -109,7 +109,7 @@ def _drop_forwarded(root: Element) -> None:
     line = root.find(_COMMANDLINE)
     if line is None:
         return
-    arguments = list(line)
+    arguments = line.findall(_ARG)
     for option, value in zip(arguments, arguments[1:]):
         ours = re.search(r"\b(id|netdev)=keystone\d+", value.get("value") or "")
         if option.get("value") in ("-netdev", "-device") and ours:
@@ -137,10 +137,20 @@ def _read_interface(element: Element) -> dict[str, Any]:
     return {**values, "forwards": [], "restrict": False}
 
 
+# What an interface keeps when its kind changes; everything else is about how its kind is connected.
+_OF_THE_DEVICE = {"acpi", "address", "alias", "boot", "link", "mac", "model", "rom"}
+
+
 def _write_interface(element: Element, values: Mapping[str, Any]) -> None:
-    element.set("type", values["type"])
+    before = _read_interface(element)
+    if before["type"] != values["type"]:
+        for child in list(element):
+            if child.tag not in _OF_THE_DEVICE:
+                element.remove(child)
+        element.attrib.clear()
+        element.set("type", values["type"])
     put(element, "mac/@address", values["mac"])
-    drop(element, "source")
-    if values["type"] != "user":
+    if before["source"] != values["source"]:
+        drop(element, "source")
         put(element, f"source/@{values['type']}", values["source"])
     put(element, "model/@type", values["model"])

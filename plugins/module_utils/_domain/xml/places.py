@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from functools import cache
 from typing import Any
@@ -15,7 +16,20 @@ except ImportError:
 else:
     LXML_IMPORT_ERROR = None
 
-__all__ = ["LXML_IMPORT_ERROR", "Element", "drop", "ensure", "etree", "get", "put"]
+from ..._errors import InvalidInput
+
+__all__ = [
+    "LXML_IMPORT_ERROR",
+    "Element",
+    "drop",
+    "ensure",
+    "etree",
+    "get",
+    "get_number",
+    "invalid_place",
+    "is_empty",
+    "put",
+]
 
 Element = Any
 """lxml's element; lxml is imported when it is there, so its types cannot be named at run time."""
@@ -33,8 +47,41 @@ def get(parent: Element, place: str) -> str | None:
     element = parent.find(path) if path else parent
     if element is None:
         return None
-    text = element.get(attribute) if attribute else element.text
+    text = element.get(attribute) if attribute else _whole_text(element)
     return None if text is None else str(text)
+
+
+def _whole_text(element: Element) -> str | None:
+    """The text as libvirt reads it: a comment divides it, but does not end it."""
+    return element.xpath("string()") or None if len(element) else element.text
+
+
+# As libvirt reads numbers: ASCII digits; more than 64 bits fit nowhere.
+_NUMBER = re.compile(r"\s*([+-]?[0-9]{1,20})\s*")
+
+
+def get_number(parent: Element, place: str) -> int | None:
+    """The number at a place, None when there is none. Raises InvalidInput, which names the place, for other text."""
+    text = get(parent, place)
+    if text is None:
+        return None
+    match = _NUMBER.fullmatch(text)
+    if not match:
+        raise invalid_place(parent, place, text, "a number")
+    return int(match[1])
+
+
+def invalid_place(parent: Element, place: str, text: str, expected: str) -> InvalidInput:
+    """The error for a text that does not belong where it is."""
+    where = place if parent.tag == "domain" else f"{parent.tag}/{place}"
+    return InvalidInput(
+        f"the domain's XML has {text[:100]!r} at {where}, where {expected} belongs", fix="Correct the xml option."
+    )
+
+
+def is_empty(element: Element) -> bool:
+    """An element that says nothing by itself: no attribute, no text, no element in it."""
+    return not element.attrib and element.find("*") is None and not (get(element, "") or "").strip()
 
 
 def ensure(parent: Element, path: str) -> Element:
@@ -54,7 +101,7 @@ def put(parent: Element, place: str, text: str | None) -> None:
         if attribute:
             element.set(attribute, text)
         else:
-            element.text = text
+            _set_whole_text(element, text)
         return
     element = parent.find(path) if path else parent
     if element is None:
@@ -62,10 +109,16 @@ def put(parent: Element, place: str, text: str | None) -> None:
     if attribute:
         element.attrib.pop(attribute, None)
     else:
-        element.text = None
-    while element is not parent and not element.attrib and not len(element) and not (element.text or "").strip():
+        _set_whole_text(element, None)
+    while element is not parent and is_empty(element):
         empty, element = element, element.getparent()
         element.remove(empty)
+
+
+def _set_whole_text(element: Element, text: str | None) -> None:
+    for child in list(element):  # comments, and the text behind them
+        element.remove(child)
+    element.text = text
 
 
 def drop(parent: Element, path: str) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..schema import SHARE, read_fields
+from ..schema import SHARE, Field, read_fields
 from ..state_paths import ShareBackend, bind_path, wrapper_flags, wrapper_path
 from . import codecs
 from .places import Element, drop, etree, get, put
@@ -26,6 +26,7 @@ def write_share(element: Element, values: Mapping[str, Any], backend: ShareBacke
     if given.get("socket"):
         put(element, "source/@dir", None)
         drop(element, "binary")
+        drop(element, "idmap")
     wanted = {**read_share(element), **given}
     for field in SHARE:
         if field.place and field.codec.write and field.option in given:
@@ -52,17 +53,25 @@ def _write_share_daemon(element: Element, wanted: Mapping[str, Any], backend: Sh
     cache = wanted["cache"]
     # "auto" is virtiofsd's default and cannot be said in XML: the element is left out.
     put(element, "binary/cache/@mode", cache if cache in ("none", "always") else None)
-    flags = {
-        field.place: "" if field.codec is codecs.WRAPPER_SWITCH else wanted[field.option]
-        for field in SHARE
-        if field.codec in (codecs.WRAPPER_VALUE, codecs.WRAPPER_SWITCH) and wanted[field.option]
-    }
-    if cache == "metadata":
-        flags["cache"] = cache
+    flags = dict(_wrapper_flag(field, wanted[field.option]) for field in SHARE if needs_wrapper(field, wanted))
     if flags:
         put(element, "binary/@path", wrapper_path(backend, flags))
     elif wrapper_flags(get(element, "binary/@path")):
         put(element, "binary/@path", None)
+
+
+def needs_wrapper(field: Field, wanted: Mapping[str, Any]) -> bool:
+    """Whether virtiofsd is given the option by a wrapper, because libvirt has no XML for its value."""
+    value = wanted.get(field.option)
+    if field.codec is codecs.CACHE:
+        return bool(value == "metadata")
+    return field.codec in (codecs.WRAPPER_VALUE, codecs.WRAPPER_SWITCH) and bool(value)
+
+
+def _wrapper_flag(field: Field, value: Any) -> tuple[str, str]:
+    if field.codec is codecs.CACHE:
+        return "cache", value
+    return field.place, "" if field.codec is codecs.WRAPPER_SWITCH else value
 
 
 def render_share(values: Mapping[str, Any], backend: ShareBackend) -> Element:
