@@ -156,7 +156,8 @@ allow_unsafe_paths:
 _DOMAIN = f"""
 name:
   description:
-    - Name of the domain. At most 200 bytes, without C(/), quotes, angle brackets and control characters.
+    - Name of the domain. That of a new domain has at most 200 bytes, without C(/), quotes, angle brackets and control
+      characters.
   type: str
   required: true
 state:
@@ -172,6 +173,7 @@ state:
 memory:
   description:
     - Memory in MiB. A new domain gets V(2048).
+    - In a domain with NUMA cells, the cells are resized in proportion; memory devices keep their sizes.
   type: int
 vcpus:
   description:
@@ -382,8 +384,8 @@ xml:
   description:
     - Domain XML into which the other options are merged. Its name must be O(name). An existing domain keeps its uuid
       and MAC addresses where the XML has none.
-    - The definition is replaced when this text changes. Changes that another tool makes to parts that only this text
-      describes are not detected.
+    - The definition is replaced when this text changes; reserved ports and shares that other tasks added are kept.
+      Changes that another tool makes to parts that only this text describes are not detected.
   type: str
 {_STOPPING.strip()}
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from .._domain import path_safety
 from .._domain.model import Define, DiskImage, Host, Observed, Options, Plan, RemoveDisk, disk_key
@@ -202,32 +203,39 @@ class Preflight:
         """Refuse to take, or to remove, what belongs to another domain; remember what this plan takes."""
         if self._local:
             self._limits().check_paths(plan.new_paths)
-        defined = next((action.document for action in plan.actions if isinstance(action, Define)), None)
+        define = next((action for action in plan.actions if isinstance(action, Define)), None)
         removed = {action.key for action in plan.actions if isinstance(action, RemoveDisk)}
-        if defined is None and not removed and not plan.new_paths:
+        if define is None and not removed and not plan.new_paths:
             return
-        macs = set(defined.macs()) if defined else set()
-        files = {self._file(key): key for key in removed.union(_disk_formats(defined) if defined else ())}
+        before = define.expected if define else None
+        macs = set(define.document.macs()) - set(before.macs() if before else ()) if define else set()
+        taken = _disks(define.document).items() - _disks(before).items() if define else set()
+        files = {self._file(key): Disk(key) for key in removed}
+        files.update({self._file(key): disk for key, disk in taken})
         for name, other in self._other_domains(plan.name):
-            theirs = {self._file(key): image_format for key, image_format in _disk_formats(other).items()}
+            theirs = {self._file(key): disk for key, disk in _disks(other).items()}
             problems = [f"MAC address {mac} belongs to domain {name}" for mac in macs & set(other.macs())]
-            problems += [f"disk {files[file]} belongs to domain {name}" for file in files.keys() & theirs.keys()]
+            problems += [
+                f"disk {files[file].key} belongs to domain {name}"
+                for file in files.keys() & theirs.keys()
+                if not (files[file].is_shared and theirs[file].is_shared)
+            ]
             if plan.new_paths and not plan.unsafe_paths_allowed:
                 path_safety.check_path_safety(plan.new_paths, path_safety.uses(name, other, self._real_path))
             if removed:
                 bases = files.keys() & self._backing_images(theirs)
-                problems += [f"disk {files[file]} is the base of a disk of domain {name}" for file in bases]
+                problems += [f"disk {files[file].key} is the base of a disk of domain {name}" for file in bases]
             if problems:
                 raise InvalidInput(
                     min(problems), fix="Choose another MAC address or disk for this domain.", domain=plan.name
                 )
-        if defined is not None and self._others is not None:
-            self._others[plan.name] = defined
+        if define is not None and self._others is not None:
+            self._others[plan.name] = define.document
 
-    def _backing_images(self, formats: Mapping[str, str]) -> set[str]:
+    def _backing_images(self, theirs: Mapping[str, Disk]) -> set[str]:
         if not self._local:
             return set()
-        chains = (disks.backing_chain(file, image_format) for file, image_format in formats.items())
+        chains = (disks.backing_chain(file, disk.format) for file, disk in theirs.items())
         return {image for chain in chains for image in chain}
 
     def _other_domains(self, name: str) -> list[tuple[str, DomainXml]]:
@@ -247,6 +255,19 @@ class Preflight:
         return sources.real_path(path) if path and self._local else path or key
 
 
-def _disk_formats(document: DomainXml) -> dict[str, str]:
-    """The disks of a domain by key, each with the format that its definition says."""
-    return {disk_key(disk): disk["format"] or "raw" for disk in document.disks() if disk["path"] or disk["volume"]}
+class Disk(NamedTuple):
+    """A disk of a domain: its key, its format as the definition says, whether several domains may have it."""
+
+    key: str
+    format: str = "raw"
+    is_shared: bool = False
+
+
+def _disks(document: DomainXml | None) -> dict[str, Disk]:
+    """The disks of a domain by key."""
+    found = document.disks() if document else []
+    return {
+        disk_key(disk): Disk(disk_key(disk), disk["format"] or "raw", disk["shareable"] or disk["read_only"])
+        for disk in found
+        if disk["path"] or disk["volume"]
+    }

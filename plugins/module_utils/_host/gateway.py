@@ -33,7 +33,9 @@ from .agent import AGENT_TIMEOUT, GuestAgent
 # A booting guest ignores the ACPI power button, so the request is repeated at this interval (seconds).
 SHUTDOWN_INTERVAL = 10.0
 
-NO_DOMAIN = 42  # of virErrorNumber
+# Of virErrorNumber.
+NO_DOMAIN = 42
+INVALID = 92
 
 
 @contextmanager
@@ -224,8 +226,26 @@ class Gateway:
                 fix="Run the task again.",
             )
         with _translated("cannot define the domain", name, libvirt_fixes.DEFINE):
-            domain = self._connection.defineXMLFlags(document.text(), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+            try:
+                domain = self._define_valid(document)
+            except libvirt.libvirtError as error:
+                if not expected or error.get_error_code() != INVALID or self._is_valid(expected):
+                    raise
+                domain = self._connection.defineXMLFlags(document.text(), 0)
             return DomainXml(self._persistent_text(domain))
+
+    def _define_valid(self, document: DomainXml) -> Any:
+        return self._connection.defineXMLFlags(document.text(), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+
+    def _is_valid(self, definition: DomainXml) -> bool:
+        """Whether libvirt's schema takes a definition that libvirt has: only another tool's may lack that."""
+        try:
+            self._define_valid(definition)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != INVALID:
+                raise
+            return False
+        return True
 
     def undefine(self, name: str, remove_nvram: bool, remove_tpm_state: bool) -> None:
         """Undefine, together with what only libvirt knows of: managed save and the metadata of snapshots."""
@@ -304,7 +324,11 @@ class Gateway:
     def detach_share(self, name: str, tag: str, xml: str, timeout: float) -> None:
         """Hot unplug a share and wait until it is gone: libvirt returns while the guest still has to let go."""
         with _translated("cannot detach the share from the running domain", name):
-            self._domain(name).detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            try:
+                self._domain(name).detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+            except libvirt.libvirtError as error:
+                if "already in the process of unplug" not in str(error.get_error_message()):
+                    raise  # otherwise the guest has been asked by an earlier run, and may still answer
 
         def gone() -> bool | None:
             live = self.observe(name).live

@@ -18,7 +18,10 @@ CONNECT = {
 }
 DEFINE = {
     9: "A domain of that name or uuid exists; use another name, or remove <uuid> from the XML.",
-    92: "The host's libvirt does not know an element of the XML.",
+    92: (
+        "Correct the xml option where libvirt's message says (virt-xml-validate checks a file), or upgrade libvirt if it"
+        " does not know the element yet."
+    ),
 }
 OTHERS = {
     3: "The host's libvirt or QEMU is too old for this; keystone.virtiofs.host_info reports what it supports.",

@@ -334,7 +334,12 @@ class DomainXml:
     def disks(self) -> list[dict[str, Any]]:
         """The hard disks, CD-ROM drives excluded."""
         return [
-            {**read_fields(DISK, element), "target": get(element, "target/@dev")} for element in self._disk_elements()
+            {
+                **read_fields(DISK, element),
+                "target": get(element, "target/@dev"),
+                "shareable": element.find("shareable") is not None,
+            }
+            for element in self._disk_elements()
         ]
 
     def add_disk(self, values: Mapping[str, Any], *, is_block_device: bool = False, keep_owner: bool = False) -> None:

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the gateway makes of libvirt's answers that the test driver never gives."""
+
+from __future__ import annotations
+
+import libvirt
+import pytest
+
+from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import GatewayError, WaitTimeout
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.gateway import Gateway
+
+SHARE = "<filesystem type='mount'><driver type='virtiofs'/><source dir='/srv'/><target dir='data'/></filesystem>"
+OS = "<os><type>hvm</type></os>"
+DOMAIN = f"<domain type='test'><name>vm</name><memory>65536</memory>{OS}<devices>{SHARE}</devices></domain>"
+
+
+def refusal(message: str) -> libvirt.libvirtError:
+    error = libvirt.libvirtError("a test")
+    error.err = (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_QEMU, message, 2, "", None, None, -1, -1)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("internal error: Device fs0 is already in the process of unplug", WaitTimeout),
+        ("internal error: Bus 'pcie.0' does not support hotplugging", GatewayError),
+    ],
+)
+def test_a_second_request_to_unplug_waits_for_the_first(
+    monkeypatch: pytest.MonkeyPatch, message: str, expected: type[Exception]
+) -> None:
+    def refuse(_domain: object, _xml: str, _flags: int) -> None:
+        raise refusal(message)
+
+    monkeypatch.setattr(libvirt.virDomain, "detachDeviceFlags", refuse)
+    with Gateway("test:///default") as gateway:
+        gateway._connection.createXML(DOMAIN)
+        with pytest.raises(expected):
+            gateway.detach_share("vm", "data", "<filesystem/>", 0)
