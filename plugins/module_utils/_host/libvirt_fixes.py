@@ -19,8 +19,8 @@ CONNECT = {
 DEFINE = {
     9: "A domain of that name or uuid exists; use another name, or remove <uuid> from the XML.",
     92: (
-        "Correct the xml option where libvirt's message says (virt-xml-validate checks a file), or upgrade libvirt if it"
-        " does not know the element yet."
+        "Correct the xml option where libvirt's message says (virt-xml-validate checks a file), or upgrade libvirt if"
+        " it does not know the element yet."
     ),
 }
 OTHERS = {

@@ -13,7 +13,8 @@ from ansible_collections.keystone.virtiofs.tests.unit.plugins.modules.conftest i
 
 
 def template(devices: str, name: str = "") -> str:
-    return f"<domain type='test'>{name}<memory>65536</memory><os><type>hvm</type></os><devices>{devices}</devices></domain>"
+    head = f"{name}<memory>65536</memory><os><type>hvm</type></os>"
+    return f"<domain type='test'>{head}<devices>{devices}</devices></domain>"
 
 
 def foreign(connection: libvirt.virConnect, name: str, devices: str = "") -> libvirt.virDomain:
