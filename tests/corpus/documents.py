@@ -24,6 +24,10 @@ SOURCES = (
 PACKAGES = {"bookworm": ["libvirt"], "trixie": ["libvirt", "virt-manager"]}
 
 
+class NoSourcePackage(Exception):
+    """Many mirrors of Debian have no source packages."""
+
+
 class Release:
     """What one release of Debian has."""
 
@@ -65,7 +69,7 @@ class Release:
         """With apt, which checks signatures. Only the archive: not every mirror has the other files."""
         (self.folder / "lists/partial").mkdir(parents=True, exist_ok=True)
         (self.folder / "sources.list").write_text(SOURCES.format(release=self.name))
-        self._apt("apt-get", "update")
+        self._apt("apt-get", "update", "--error-on=any")
         files = self._apt("apt-get", "source", "--download-only", "--print-uris", package)
         # 'URI' NAME SIZE HASH
         uri, name, _size, checksum = next(line.split() for line in files.splitlines() if ".orig.tar." in line)
@@ -82,9 +86,12 @@ class Release:
             "APT::Sandbox::User": "root",  # _apt cannot write into a checkout
         }
         given = [f"--option={option}={value}" for option, value in options.items()]
-        return subprocess.run(
-            [*command, *given], check=True, timeout=600, cwd=self.folder, text=True, stdout=subprocess.PIPE
-        ).stdout
+        result = subprocess.run(
+            [*command, *given], check=False, timeout=600, cwd=self.folder, text=True, capture_output=True
+        )
+        if result.returncode:
+            raise NoSourcePackage(f"{' '.join(command)}: {result.stderr.strip()}")
+        return result.stdout
 
 
 class Document(NamedTuple):
