@@ -31,14 +31,17 @@ class Anywhere(frozenset[str]):
         return True
 
 
+NEW_UUID = "0e9a4e5b-4b6b-4d6c-9d53-5a2f8f5b7c11"
+
 # The host generations, as the planner sees them. All file systems ignore setuid bits, but where a test says otherwise.
 BOOKWORM = Host(
     libvirt=9000000,
     virtiofsd=Virtiofsd("/usr/lib/qemu/virtiofsd", (7, 2, 22), legacy=True),
     ignores_setuid=Anywhere(),
+    new_uuid=NEW_UUID,
 )
-TRIXIE = Host(libvirt=11003000, virtiofsd=Virtiofsd("/usr/libexec/virtiofsd", (1, 13, 2)), ignores_setuid=Anywhere())
-SID = Host(libvirt=12008000, virtiofsd=Virtiofsd("/usr/libexec/virtiofsd", (1, 14, 0)), ignores_setuid=Anywhere())
+TRIXIE = replace(BOOKWORM, libvirt=11003000, virtiofsd=Virtiofsd("/usr/libexec/virtiofsd", (1, 13, 2)))
+SID = replace(BOOKWORM, libvirt=12008000, virtiofsd=Virtiofsd("/usr/libexec/virtiofsd", (1, 14, 0)))
 GENERATIONS = {"libvirt-9.0": BOOKWORM, "libvirt-11.3": TRIXIE, "libvirt-12": SID}  # by folder of fixtures
 
 

@@ -21,6 +21,7 @@ from .._domain.model import (
     MountNosuid,
     NoteRestart,
     RemoveDisk,
+    RemoveFormerState,
     RemoveState,
     RemoveWrapper,
     ReservePorts,
@@ -80,6 +81,7 @@ class Executor:
             WriteWrapper: lambda a: wrappers.write_wrapper(a.path, a.virtiofsd, a.flags),
             RemoveWrapper: lambda a: wrappers.remove_wrapper(a.path),
             RemoveState: lambda _a: state.remove_state(self._state, name),
+            RemoveFormerState: lambda a: self._remove_former_state(a.name),
             RemoveDisk: lambda a: self._remove_disk(a.key),
             CreateDisk: lambda a: self._create_disk(a.disk),
             GrowDisk: lambda a: self._grow_disk(name, a),
@@ -121,6 +123,15 @@ class Executor:
             edited = defined.copy()
             edit(edited)
             self._gateway.define(edited, defined)
+
+    def _remove_former_state(self, former: str) -> None:
+        """Boot files stay: the definition still names them."""
+        for target in bind_mounts.list_binds(self._state, former):
+            bind_mounts.unbind(target)
+        for source in nosuid.list_nosuid(self._state, former):
+            nosuid.unmount_nosuid(self._state, former, source)
+        for path in wrappers.list_wrappers(self._state, former, ""):
+            wrappers.remove_wrapper(path)
 
     def _remove_disk(self, key: str) -> None:
         pool, _slash, volume = key.partition("/")

@@ -7,11 +7,15 @@ One Preflight serves one task: what it has read of the host and of other domains
 from __future__ import annotations
 
 import posixpath
+import uuid
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from .._domain import path_safety
-from .._domain.model import Define, DiskImage, Host, Observed, Options, Plan, RemoveDisk, disk_key
+from .._domain.model import Define, DiskImage, Host, Observed, Options, Plan, RemoveDisk, RemoveState, disk_key
+from .._domain.schema import is_below
+from .._domain.state_paths import domain_directory
+from .._domain.values import check_known_name
 from .._domain.xml.document import DomainXml
 from .._errors import InvalidInput, Unsupported, VirtiofsError
 from .._features import Virtiofsd
@@ -44,6 +48,7 @@ class Preflight:
         """The host as far as the plan for this domain needs it."""
         options = options or {}
         virtiofsd = self._find_virtiofsd()
+        former = self._former_state(name, observed)
         return Host(
             libvirt=self._gateway.libvirt_version(),
             virtiofsd=virtiofsd,
@@ -52,7 +57,7 @@ class Preflight:
             state=self._state,
             has_state=self._local and state.has_state(self._state, name),
             binds=bind_mounts.list_binds(self._state, name) if self._local else {},
-            nosuid=nosuid.list_nosuid(self._state, name) if self._local else {},
+            nosuid=self._nosuid(name, former),
             ignores_setuid=self._ignores_setuid(options),
             dead_shares=frozenset(dead_shares(observed, self._gateway)) if observed else frozenset(),
             wrappers=wrappers.list_wrappers(self._state, name, virtiofsd.path) if self._local and virtiofsd else {},
@@ -60,7 +65,25 @@ class Preflight:
             images=self._images(options, observed),
             virt_type=self._virt_type(options, observed),
             architecture=self._gateway.architecture(),
+            new_uuid=str(uuid.uuid4()),
+            former_state=former,
         )
+
+    def _former_state(self, name: str, observed: Observed | None) -> str:
+        """The earlier name of a renamed domain while state of that name is left and no other domain has the name."""
+        former = observed and observed.persistent and observed.persistent.former_name
+        if not former or check_known_name(former) or not self._local:
+            return ""
+        if not state.has_share_state(self._state, former):
+            return ""
+        return "" if any(other == former for other, _document in self._other_domains(name)) else former
+
+    def _nosuid(self, name: str, former: str) -> dict[str, bool]:
+        """The sources that the domain has mounted with nosuid, also those from before it was renamed."""
+        if not self._local:
+            return {}
+        left = nosuid.list_nosuid(self._state, former) if former else ()
+        return {**dict.fromkeys(left, False), **nosuid.list_nosuid(self._state, name)}
 
     def _find_virtiofsd(self) -> Virtiofsd | None:
         if not self._virtiofsd_sought:
@@ -203,6 +226,8 @@ class Preflight:
         """Refuse to take, or to remove, what belongs to another domain; remember what this plan takes."""
         if self._local:
             self._limits().check_paths(plan.new_paths)
+        if RemoveState() in plan.actions:
+            self._warn_of_clones(plan.name)
         define = next((action for action in plan.actions if isinstance(action, Define)), None)
         removed = {action.key for action in plan.actions if isinstance(action, RemoveDisk)}
         if define is None and not removed and not plan.new_paths:
@@ -231,6 +256,16 @@ class Preflight:
                 )
         if define is not None and self._others is not None:
             self._others[plan.name] = define.document
+
+    def _warn_of_clones(self, name: str) -> None:
+        """A clone starts from its original's mounts and wrappers until a task has given it some of its own."""
+        for other, document in self._other_domains(name):
+            paths = (path for paths in document.share_paths().values() for path in paths)
+            if any(is_below(path, domain_directory(self._state, name)) for path in paths):
+                self.warnings.append(
+                    f"domain {other} has shares with mounts or wrappers of domain {name}, which are removed; a task of"
+                    f" keystone.virtiofs.domain on {other} gives it some of its own"
+                )
 
     def _backing_images(self, theirs: Mapping[str, Disk]) -> set[str]:
         if not self._local:

@@ -11,8 +11,9 @@ from typing import Any
 from .._errors import InvalidInput
 from .model import DiskImage, Host, Observed, Options, disk_key, given_options
 from .schema import DOMAIN, SHARE
-from .state_paths import ShareBackend, is_wrapper
+from .state_paths import ShareBackend, is_foreign, is_wrapper
 from .validation import can_enforce_read_only
+from .values import plain_uuid
 from .xml import codecs
 from .xml.document import DomainXml
 from .xml.network import mac_for
@@ -47,12 +48,13 @@ def _wanted_definition(wanted: Options, shares: list[dict[str, Any]], observed: 
             option.write(document.root, value)
             # Writing one firmware option forgets what libvirt selected for the other.
             current = document.options() if option.codec is codecs.FIRMWARE else current
+    replace_foreign_paths(document, host)
     set_shares(document, shares, host)
     _set_disks(document, wanted, host)
     if wanted.get("interfaces") is not None:
         _set_interfaces(document, wanted)
     if observed.persistent is None:
-        document.set_mark(managed="yes")
+        document.set_mark(managed=wanted["name"])
     return document
 
 
@@ -69,7 +71,9 @@ def _base(wanted: Options, observed: Observed, host: Host) -> DomainXml:
     if not wanted.get("xml"):
         if observed.persistent is not None:
             return observed.persistent.copy()
-        return DomainXml.skeleton(wanted["name"], host.architecture)
+        document = DomainXml.skeleton(wanted["name"], host.architecture)
+        _choose_uuid(document, host)
+        return document
     template = DomainXml(wanted["xml"], origin="the xml option")
     _check_template(template, wanted, observed)
     digest = template.digest()
@@ -77,8 +81,16 @@ def _base(wanted: Options, observed: Observed, host: Host) -> DomainXml:
         return observed.persistent.copy()
     if observed.persistent is not None:
         template.adopt(observed.persistent)
+    else:
+        _choose_uuid(template, host)
     template.set_mark(template=digest)
     return template
+
+
+def _choose_uuid(document: DomainXml, host: Host) -> None:
+    """Chosen here and not by libvirt, because the collection's mark names it."""
+    if host.new_uuid and not document.uuid:
+        document.set_uuid(host.new_uuid)
 
 
 def _check_template(template: DomainXml, wanted: Options, observed: Observed) -> None:
@@ -89,13 +101,13 @@ def _check_template(template: DomainXml, wanted: Options, observed: Observed) ->
             fix="Set name to match, or remove <name> from the XML.",
         )
     uuid = observed.persistent.uuid if observed.persistent else None
-    if template.uuid and not _UUID.fullmatch(_plain_uuid(template.uuid)):
+    if template.uuid and not _UUID.fullmatch(plain_uuid(template.uuid)):
         raise InvalidInput(
             f"the xml option has the uuid {template.uuid[:100]!r}, which is none",
             domain=wanted["name"],
             fix="Correct <uuid>, or remove it: libvirt chooses one.",
         )
-    if template.uuid and uuid and _plain_uuid(template.uuid) != _plain_uuid(uuid):
+    if template.uuid and uuid and plain_uuid(template.uuid) != plain_uuid(uuid):
         raise InvalidInput(
             f"the xml option has uuid {template.uuid}, the existing domain has {uuid}",
             domain=wanted["name"],
@@ -107,14 +119,17 @@ def _check_template(template: DomainXml, wanted: Options, observed: Observed) ->
 _UUID = re.compile("[0-9a-f]{32}")
 
 
-def _plain_uuid(uuid: str) -> str:
-    """libvirt ignores the case, dashes and blanks of a uuid."""
-    return re.sub(r"[\s-]", "", uuid).lower()
-
-
 def backend(document_name: str, host: Host) -> ShareBackend:
     """How this host makes read-only shares and virtiofsd flags real."""
     return ShareBackend(document_name, can_enforce_read_only(host), host.state)
+
+
+def replace_foreign_paths(document: DomainXml, host: Host) -> None:
+    """Give a clone, or a renamed domain, bind mounts and wrappers of its own."""
+    how = backend(document.name or "", host)
+    for tag, paths in document.share_paths().items():
+        if host.local and any(is_foreign(path, how) for path in paths):
+            document.set_share(document.shares()[tag], how)
 
 
 def set_shares(document: DomainXml, shares: list[dict[str, Any]], host: Host) -> None:

@@ -14,12 +14,13 @@ from .model import (
     Observed,
     Options,
     Plan,
+    RemoveFormerState,
     RemoveWrapper,
     Unbind,
     UnmountNosuid,
     WriteWrapper,
 )
-from .state_paths import bound_source, wrapper_flags
+from .state_paths import bound_source, domain_directory, wrapper_flags
 from .xml.document import DomainXml
 
 
@@ -38,17 +39,21 @@ def plan_host_files(
         shares += [share for tag, share in observed.live.shares().items() if tag not in gone]
     nosuid = _nosuid_sources(listed, shares, observed, host)
     prepare: list[Action] = [MountNosuid(source) for source in sorted(nosuid) if not host.nosuid.get(source)]
+    own = f"{domain_directory(host.state, plan.name)}/"
     for source, daemon in sorted(paths):
         original = bound_source(source)
-        if original and not host.binds.get(source):
+        if original and source.startswith(own) and not host.binds.get(source):
             prepare.append(BindReadOnly(host.real_path(original), source))
         flags = wrapper_flags(daemon)
-        if flags and not host.wrappers.get(daemon) and host.virtiofsd:
+        if flags and daemon.startswith(own) and not host.wrappers.get(daemon) and host.virtiofsd:
             prepare.append(WriteWrapper(daemon, host.virtiofsd.path, flags))
     sources, daemons = {source for source, _daemon in paths}, {daemon for _source, daemon in paths}
     clean_up: list[Action] = [Unbind(target) for target in sorted(set(host.binds) - sources)]
     clean_up += [RemoveWrapper(path) for path in sorted(set(host.wrappers) - daemons)]
     clean_up += [UnmountNosuid(source) for source in sorted(set(host.nosuid) - nosuid)]
+    former = f"{domain_directory(host.state, host.former_state)}/"
+    if host.former_state and not any(path.startswith(former) for path in sources | daemons):
+        clean_up.append(RemoveFormerState(host.former_state))
     plan.actions = prepare + plan.actions + clean_up
 
 

@@ -67,6 +67,8 @@ class Host:
     images: Mapping[str, DiskImage] = field(default_factory=dict)  # by path or pool/volume
     virt_type: str = "qemu"  # what "auto" means here
     architecture: str = "x86_64"
+    new_uuid: str = ""  # for a new domain; libvirt chooses one where this is empty
+    former_state: str = ""  # the name that the domain had before it was renamed, while its state is left
 
     def real_path(self, path: str) -> str:
         return self.real_paths.get(path) or posixpath.normpath(path)
@@ -132,6 +134,13 @@ class RemoveDisk(Action):
 @dataclass(frozen=True)
 class RemoveState(Action):
     """The domain's directory below STATE."""
+
+
+@dataclass(frozen=True)
+class RemoveFormerState(Action):
+    """Mounts and wrappers of the name that a domain had before it was renamed."""
+
+    name: str
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._errors import InvalidInput, Unsupported
-from .definition import adopt_running_share, differences, set_shares, wanted_definition
+from .definition import adopt_running_share, differences, replace_foreign_paths, set_shares, wanted_definition
 from .diff import domain_view, domain_view_after, share_view, state_of
 from .host_files import plan_host_files
 from .model import (
@@ -27,6 +27,7 @@ from .model import (
     Options,
     Plan,
     RemoveDisk,
+    RemoveFormerState,
     RemoveState,
     ReservePorts,
     Resume,
@@ -101,6 +102,8 @@ def _plan_absent(wanted: Options, observed: Observed, host: Host, plan: Plan) ->
     plan.actions += [RemoveDisk(key) for key in gone]
     if host.has_state:
         plan.actions.append(RemoveState())
+    if host.former_state:
+        plan.actions.append(RemoveFormerState(host.former_state))
     # Last: should the run be killed before, the definition still tells which disks were created for the domain.
     if observed.persistent is not None:
         plan.actions.append(Undefine(wanted["remove_nvram"], wanted["remove_tpm_state"]))
@@ -228,6 +231,8 @@ def plan_share(wanted: Options, observed: Observed, host: Host) -> Plan:
             fix="Define it first, with keystone.virtiofs.domain.",
         )
     document = source_of_truth.copy()
+    if observed.persistent is not None:
+        replace_foreign_paths(document, host)
     restart = (_plan_share_present if wanted["state"] == "present" else _plan_share_absent)(
         wanted, document, observed, host, plan
     )

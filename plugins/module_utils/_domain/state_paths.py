@@ -65,6 +65,12 @@ def is_wrapper(path: str) -> bool:
     return _WRAPPER.match(path) is not None
 
 
+def is_foreign(path: str, backend: ShareBackend) -> bool:
+    """A bind mount or a wrapper of the collection for another domain: of a clone's original, of an earlier name."""
+    is_ours = bound_source(path) is not None or is_wrapper(path)
+    return is_ours and not path.startswith(f"{domain_directory(backend.state, backend.domain)}/")
+
+
 def wrapper_path(backend: ShareBackend, flags: Mapping[str, str]) -> str:
     name = ",".join(["virtiofsd", *(f"{flag}={value}" if value else flag for flag, value in sorted(flags.items()))])
     return f"{domain_directory(backend.state, backend.domain)}/bin/{name}"

@@ -103,6 +103,11 @@ def check_source(path: str) -> str | None:
     return check_absolute(path)
 
 
+def plain_uuid(uuid: str | None) -> str:
+    """libvirt ignores the case, dashes and blanks of a uuid."""
+    return re.sub(r"[\s-]", "", uuid or "").lower()
+
+
 def plain_path(path: str) -> str:
     """The same path without what only lengthens it: empty parts, dots that stay where they are, a slash at the end."""
     if not path.startswith("/"):

@@ -18,14 +18,13 @@ from ..state_paths import ShareBackend
 from . import hotplug, memory
 from .canonical import digest
 from .disks import cdrom, free_target, write_medium
+from .mark import NAMESPACE, drop_unused_mark, ensure_mark, find_mark, replace_mark
 from .network import read_interfaces, write_interfaces
-from .places import Element, drop, ensure, etree, get, is_empty, put
+from .places import Element, drop, ensure, etree, get, put
 from .share import read_share, render_share, write_share
 
-MARK_NAMESPACE = "https://github.com/ncrmro/keystone/virtiofs"
-_MARK = f"{{{MARK_NAMESPACE}}}domain"
-_CREATED = f"{{{MARK_NAMESPACE}}}created-disk"
-_ADDED_SHARE = f"{{{MARK_NAMESPACE}}}added-share"
+_CREATED = f"{{{NAMESPACE}}}created-disk"
+_ADDED_SHARE = f"{{{NAMESPACE}}}added-share"
 # The text is Unicode already, so what it declares about its bytes holds no longer.
 _DECLARATION = re.compile(r"\A\ufeff?(<\?xml\s[^>]*\?>)?")
 
@@ -130,21 +129,18 @@ class DomainXml:
 
     def adopt(self, existing: DomainXml) -> None:
         """Take over from an existing domain: uuid, MACs that this document does not give, what the collection added."""
-        uuid = existing.root.find("uuid")
-        if uuid is not None and self.root.find("uuid") is None:
-            # libvirt's check against its schema wants name and uuid side by side.
-            ensure(self.root, "name").addnext(deepcopy(uuid))
+        if existing.uuid and not self.uuid:
+            self.set_uuid(existing.uuid)
         old = existing.root.iterfind("devices/interface")
         for new, old_interface in zip(self.root.iterfind("devices/interface"), old):
             if get(new, "mac/@address") is None:
                 put(new, "mac/@address", get(old_interface, "mac/@address"))
-        if existing.root.find(f"metadata/{_MARK}") is not None:
-            self._adopt_mark(existing)
+        mark = find_mark(existing.root)
+        if mark is not None:
+            self._adopt_mark(existing, deepcopy(mark))
 
-    def _adopt_mark(self, existing: DomainXml) -> None:
-        drop(self.root, f"metadata/{_MARK}")  # a template made from a dump has one
-        mark = deepcopy(existing._mark())
-        ensure(self.root, "metadata").append(mark)
+    def _adopt_mark(self, existing: DomainXml, mark: Element) -> None:
+        replace_mark(self.root, mark)
         # This document has none of the ports yet.
         count = mark.attrib.pop("hotplug-ports", None)
         if count:
@@ -160,6 +156,13 @@ class DomainXml:
     def uuid(self) -> str | None:
         return get(self.root, "uuid")
 
+    def set_uuid(self, uuid: str) -> None:
+        """libvirt's check against its schema wants name and uuid side by side."""
+        drop(self.root, "uuid")
+        element = etree.Element("uuid")
+        element.text = uuid
+        ensure(self.root, "name").addnext(element)
+
     @property
     def id(self) -> str | None:
         """libvirt's number of a running domain."""
@@ -169,22 +172,28 @@ class DomainXml:
         """The scalar options of the schema, as this document has them."""
         return read_fields(DOMAIN, self.root)
 
-    # The collection's mark: metadata that libvirt keeps and never interprets.
+    # The collection's mark.
 
     @property
     def is_managed(self) -> bool:
-        """Whether this collection created the domain. Other tools' domains may carry a mark too, without this."""
-        return get(self.root, f"metadata/{_MARK}/@managed") == "yes"
+        """Whether this collection created the domain under its name. A clone or a renamed domain is somebody's own."""
+        return self._noted("managed") == self.name
+
+    @property
+    def former_name(self) -> str | None:
+        """The name under which the collection created the domain, when another tool has renamed it since."""
+        created = self._noted("managed")
+        return None if created == self.name else created
 
     @property
     def restart_pending(self) -> bool:
         """A restart was begun; should the run that began it be killed, the next one starts the domain again."""
-        return get(self.root, f"metadata/{_MARK}/@restart") == "pending"
+        return self._noted("restart") == "pending"
 
     @property
     def template(self) -> str | None:
         """The digest of the user's XML that the domain was defined from."""
-        return get(self.root, f"metadata/{_MARK}/@template")
+        return self._noted("template")
 
     @property
     def reserved_ports(self) -> int | None:
@@ -198,38 +207,35 @@ class DomainXml:
         return self._mark_number("ports-to-reserve") if count is None else count
 
     def _mark_number(self, name: str) -> int | None:
-        text = get(self.root, f"metadata/{_MARK}/@{name}") or ""
+        text = self._noted(name) or ""
         return int(text) if text.isdecimal() else None
 
     def set_mark(self, **values: str) -> None:
         """Keep values in the collection's mark."""
-        element = self._mark()
+        element = ensure_mark(self.root)
         for key, value in values.items():
             element.set(key.replace("_", "-"), value)
 
     def note_restart(self, pending: bool) -> None:
         """Remember that a restart is under way, or that it is done."""
-        element = self._mark()
+        element = ensure_mark(self.root)
         element.attrib.pop("restart", None)
         if pending:
             element.set("restart", "pending")
-        while element is not self.root and is_empty(element):  # nothing stays in another tool's domain
-            empty, element = element, element.getparent()
-            element.remove(empty)
+        drop_unused_mark(self.root)
 
     def created_disks(self) -> list[str]:
         """The disks whose images the collection created for this domain."""
-        return [disk.get("key") or "" for disk in self.root.iterfind(f"metadata/{_MARK}/{_CREATED}")]
+        mark = find_mark(self.root)
+        return [] if mark is None else [disk.get("key") or "" for disk in mark.iterfind(_CREATED)]
 
     def add_created_disk(self, key: str) -> None:
-        etree.SubElement(self._mark(), _CREATED, key=key)
+        etree.SubElement(ensure_mark(self.root), _CREATED, key=key)
 
-    def _mark(self) -> Element:
-        metadata = ensure(self.root, "metadata")
-        element = metadata.find(_MARK)
-        if element is None:
-            element = etree.SubElement(metadata, _MARK, nsmap={"keystone": MARK_NAMESPACE})
-        return element
+    def _noted(self, name: str) -> str | None:
+        """A value in the mark."""
+        mark = find_mark(self.root)
+        return None if mark is None else get(mark, f"@{name}")
 
     # Shares and shared memory.
 
@@ -282,15 +288,16 @@ class DomainXml:
         ensure(self.root, "devices").append(render_share(values, backend))
         if self.template:
             # A later version of the template must not lose what is not from it.
-            etree.SubElement(self._mark(), _ADDED_SHARE, tag=values["tag"])
+            etree.SubElement(ensure_mark(self.root), _ADDED_SHARE, tag=values["tag"])
 
     def remove_share(self, tag: str) -> None:
         element = self.share_element(tag)
         if element is not None:
             element.getparent().remove(element)
-        for added in self.root.findall(f"metadata/{_MARK}/{_ADDED_SHARE}"):
+        mark = find_mark(self.root)
+        for added in mark.findall(_ADDED_SHARE) if mark is not None else ():
             if added.get("tag") == tag:
-                added.getparent().remove(added)
+                mark.remove(added)
 
     def forget_daemon(self, tag: str) -> None:
         """Leave the choice of a share's virtiofsd to libvirt."""
@@ -326,7 +333,7 @@ class DomainXml:
     def reserve_ports(self, count: int) -> None:
         """Bring the free ports up to a count, where the machine has such ports, and remember the wish."""
         hotplug.add_ports(self.root, count)
-        self._mark().attrib.pop("ports-to-reserve", None)
+        ensure_mark(self.root).attrib.pop("ports-to-reserve", None)
         self.set_mark(hotplug_ports=str(count))
 
     # Disks.

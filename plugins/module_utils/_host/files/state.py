@@ -10,6 +10,8 @@ from ..._domain.state_paths import STATE, domain_directory
 
 # Parts of a domain's directory that are removed together with the domain.
 _PARTS = ("bin", "boot", "nosuid", "ro")
+# Of these, what is there for shares.
+_OF_SHARES = ("bin", "nosuid", "ro")
 
 
 def state_root(session: bool) -> str:
@@ -24,6 +26,12 @@ def has_state(state: str, domain: str) -> bool:
     """Whether remove_state has something to do, also after a killed run. A view of the store is not its business."""
     root = Path(domain_directory(state, domain))
     return root.is_dir() and (any((root / name).is_dir() for name in _PARTS) or not any(root.iterdir()))
+
+
+def has_share_state(state: str, domain: str) -> bool:
+    """Whether bind mounts or wrappers of a domain are there."""
+    root = Path(domain_directory(state, domain))
+    return any((root / name).is_dir() for name in _OF_SHARES)
 
 
 def remove_state(state: str, domain: str) -> None:

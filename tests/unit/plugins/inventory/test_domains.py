@@ -24,7 +24,9 @@ SHARE = {"tag": "nix-store-share", "source": "/nix/store", "read_only": True}
 MARKED = """
 <domain type='test'>
   <name>marked</name>
-  <metadata><k:domain xmlns:k='https://github.com/ncrmro/keystone/virtiofs' managed='yes'/></metadata>
+  <uuid>11111111-2222-3333-4444-555555555555</uuid>
+  <metadata><k:domain xmlns:k='https://github.com/ncrmro/keystone/virtiofs' managed='marked'
+    uuid='11111111-2222-3333-4444-555555555555'/></metadata>
   <memory unit='MiB'>64</memory>
   <os><type>hvm</type></os>
   <devices>
