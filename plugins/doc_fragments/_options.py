@@ -252,7 +252,8 @@ shares:
 disks:
   description:
     - Disks of the domain. A missing image is created, and a larger O(disks[].size) grows an existing one. No disk is
-      ever shrunk, and disks that are not listed are kept.
+      ever shrunk, and disks that are not listed are kept. A disk that has got an overlay by an external snapshot is
+      the same disk.
   type: list
   elements: dict
   suboptions:
@@ -367,6 +368,8 @@ remove_storage:
   description:
     - Disks to delete with O(state=absent), image files by path and volumes as C(POOL/VOLUME).
       M(keystone.virtiofs.domain_info) returns the disks that were created for a domain as C(created_disks).
+    - A disk that has got an overlay by an external snapshot is deleted only together with the overlay. List the overlay
+      as well; C(created_disks) includes it.
   type: list
   elements: str
 remove_nvram:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from functools import partial
 from typing import Any
 
-from .._domain import forwards, planner, validation
+from .._domain import forwards, overlays, planner, validation
 from .._domain.model import Action, Observed, Options, Plan
 from .._errors import InvalidInput, WaitTimeout
 from .._host import lock, ports
@@ -20,6 +20,7 @@ from .._host.gateway import Gateway
 from .._untrusted import ssh_host_key
 from .._waiting import wait_until
 from .describe import SSH_HOST_KEY, describe
+from .disk_files import bases_of, file_of
 from .executor import Executor
 from .preflight import Preflight
 
@@ -152,8 +153,14 @@ class Controller:
 
     def _plan(self, options: Options, observed: Observed) -> Plan:
         name = options["name"]
-        if options["state"] != "absent":
+        if options["state"] == "absent":
+            self._preflight.check_overlays(options, observed)
+        else:
             self._preflight.check_domain(options)
+            gateway = self._gateway
+            options = overlays.resolve_overlays(
+                options, observed, partial(file_of, gateway), partial(bases_of, gateway)
+            )
             options = forwards.resolve_forwards(options, observed, partial(self._preflight.is_port_taken, name))
         plan = planner.plan_domain(options, observed, self._preflight.host(name, options, observed))
         self._preflight.check_conflicts(plan)

@@ -9,6 +9,7 @@ from typing import Any
 from .._domain.model import Observed, given_options
 from .._host.files import daemons, logs
 from .._host.gateway import Gateway
+from .disk_files import created_disks
 
 SSH_PORT = 22
 SSH_HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
@@ -33,7 +34,7 @@ def describe(gateway: Gateway, observed: Observed) -> dict[str, Any]:
         "persistent": observed.persistent is not None,
         "managed_save": observed.managed_save,
         "managed": defined.is_managed,
-        "created_disks": defined.created_disks(),
+        "created_disks": created_disks(gateway, defined),
         "shared_memory": document.has_shared_memory(),
         "free_ports": document.free_ports(),
         "shares": [given_options(share) for share in document.shares().values()],

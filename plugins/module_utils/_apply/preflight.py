@@ -23,6 +23,7 @@ from .._host import kvm, limits, ports, probe
 from .._host.files import bind_mounts, disks, nosuid, sources, state, wrappers
 from .._host.gateway import Gateway
 from .describe import dead_shares
+from .disk_files import bases_of, file_of
 
 # Options of a domain, a share or a disk that name a file or directory of the host.
 _PATH_OPTIONS = ("source", "path", "backing", "iso", "kernel", "initrd", "serial_log")
@@ -235,10 +236,10 @@ class Preflight:
         before = define.expected if define else None
         macs = set(define.document.macs()) - set(before.macs() if before else ()) if define else set()
         taken = _disks(define.document).items() - _disks(before).items() if define else set()
-        files = {self._file(key): Disk(key) for key in removed}
-        files.update({self._file(key): disk for key, disk in taken})
+        files = {file_of(self._gateway, key): Disk(key) for key in removed}
+        files.update({file_of(self._gateway, key): disk for key, disk in taken})
         for name, other in self._other_domains(plan.name):
-            theirs = {self._file(key): disk for key, disk in _disks(other).items()}
+            theirs = {file_of(self._gateway, key): disk for key, disk in _disks(other).items()}
             problems = [f"MAC address {mac} belongs to domain {name}" for mac in macs & set(other.macs())]
             problems += [
                 f"disk {files[file].key} belongs to domain {name}"
@@ -273,6 +274,21 @@ class Preflight:
         chains = (disks.backing_chain(file, disk.format) for file, disk in theirs.items())
         return {image for chain in chains for image in chain}
 
+    def check_overlays(self, wanted: Options, observed: Observed) -> None:
+        """Raise when a disk that is to be removed has got an overlay, which would be left without its base."""
+        definition = observed.persistent or observed.live
+        removed = {file_of(self._gateway, key): key for key in wanted.get("remove_storage") or ()}
+        for disk in definition.disks() if definition and removed else ():
+            key = disk_key(disk)
+            bases = [removed[file] for file in bases_of(self._gateway, disk) if file in removed]
+            if bases and file_of(self._gateway, key) not in removed:
+                raise InvalidInput(
+                    f"disk {bases[0]} has got the overlay {key} (an external snapshot), which is useless without it",
+                    fix=f"Add {key} to remove_storage, or merge it first: virsh blockcommit {wanted['name']}"
+                    f" {disk['target']} --active --pivot.",
+                    domain=wanted["name"],
+                )
+
     def _other_domains(self, name: str) -> list[tuple[str, DomainXml]]:
         """All other domains, those included that this task is going to define."""
         if self._others is None:
@@ -282,12 +298,6 @@ class Preflight:
 
     def _real_path(self, path: str) -> str:
         return sources.real_path(path) if self._local else posixpath.normpath(path)
-
-    def _file(self, key: str) -> str:
-        """The file behind a disk's key; many paths lead to one file, and so may a pool and a volume."""
-        pool, _slash, volume = key.partition("/")
-        path = self._gateway.volume_path(pool, volume) if pool else key
-        return sources.real_path(path) if path and self._local else path or key
 
 
 class Disk(NamedTuple):

@@ -139,12 +139,13 @@ def _plan_define(document: DomainXml, observed: Observed, plan: Plan) -> None:
 
 def _plan_disks(wanted: Options, observed: Observed, host: Host, plan: Plan) -> list[Action]:
     live = {disk_key(disk): disk["target"] for disk in observed.live.disks()} if observed.live else {}
+    lost = _lost_disks(observed.persistent)
     actions: list[Action] = []
     for disk in wanted.get("disks") or ():
         key = disk_key(disk)
         image = host.images.get(key)
         if image is None:
-            check_new_disk(disk, host, wanted["name"])
+            check_new_disk(disk, host, lost, wanted["name"])
             base = host.images.get(disk.get("backing") or "")
             actions.append(CreateDisk({**disk, "backing_format": base.format if base else disk.get("backing_format")}))
         elif disk.get("size") and disk["size"] > image.size:
@@ -154,6 +155,14 @@ def _plan_disks(wanted: Options, observed: Observed, host: Host, plan: Plan) -> 
                 f"domain {wanted['name']}: disk {key} has {image.size} MiB, it is never shrunk to {disk['size']} MiB"
             )
     return actions
+
+
+def _lost_disks(definition: DomainXml | None) -> list[str]:
+    """The disks that the collection created for a domain which does not have them any more."""
+    if definition is None:
+        return []
+    attached = {disk_key(disk) for disk in definition.disks()}
+    return [key for key in definition.created_disks() if key not in attached]
 
 
 def _note_created(disks: list[Action], document: DomainXml) -> None:

@@ -159,8 +159,17 @@ def can_enforce_read_only(host: Host) -> bool:
     return unavailable("read_only", host.libvirt, host.virtiofsd) is None
 
 
-def check_new_disk(disk: Options, host: Host, domain: str) -> None:
+def check_new_disk(disk: Options, host: Host, lost: list[str], domain: str) -> None:
+    """Raise InvalidInput when an image cannot, or should not, be created. ``lost`` disks were created once already."""
     key, backing = disk_key(disk), disk.get("backing")
+    if key in lost:
+        raise InvalidInput(
+            f"disk {key} was created for the domain, which does not have it any more, and it does not exist: another"
+            " tool has moved or removed it",
+            fix=f"Name the disk as virsh domblklist {domain} --inactive shows it. For a new empty disk, use another"
+            " name.",
+            domain=domain,
+        )
     if not disk.get("size") and (not backing or disk.get("pool")):
         fix = "Set size (MiB) to create it; a file can also be created from a backing image (backing)."
         raise InvalidInput(f"disk {key} does not exist", domain=domain, fix=fix)

@@ -11,7 +11,9 @@ from typing import Any
 import libvirt
 import pytest
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils._apply.controller import Controller
 from ansible_collections.keystone.virtiofs.plugins.modules import domain, domain_info, domains, share
+from ansible_collections.keystone.virtiofs.tests.unit import support
 
 Run = Callable[..., dict[str, Any]]
 
@@ -46,8 +48,10 @@ def test_a_clone_outlives_its_original(
 ) -> None:
     run(domain, name="orig", shares=[wrapped])
     clone(connection)
-    removed = run(domain, name="orig", state="absent")
-    assert "domain dupe has shares with mounts or wrappers of domain orig" in str(removed["warnings"])
+    with Controller("test:///default", check_mode=True) as controller:
+        controller.apply_domain(support.domain("orig", state="absent"))
+        assert "domain dupe has shares with mounts or wrappers of domain orig" in controller.warnings[0]
+    run(domain, name="orig", state="absent")
     assert run(domain, name="dupe", state="running")["actions"] == ["WriteWrapper", "Define", "Start"]
     assert wrapper(tmp_path, "dupe").is_file()
     assert run(domain, name="dupe", state="running")["actions"] == []

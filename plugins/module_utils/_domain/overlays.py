@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Disks that have got an overlay since the domain was defined: external snapshots. Pure: images are values."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from .model import Observed, Options, disk_key
+
+
+def resolve_overlays(
+    wanted: Options, observed: Observed, file_of: Callable[[str], str], bases_of: Callable[[Options], list[str]]
+) -> Options:
+    """The task with the overlay in the place of a disk that is the base of an attached one.
+
+    Attached as a disk of its own, the base would be written to below its overlay. ``file_of`` returns the file of a
+    disk's key, ``bases_of`` the files that an attached disk is based on.
+    """
+    definition = observed.persistent or observed.live
+    attached = {disk_key(disk): disk for disk in definition.disks()} if definition else {}
+    listed = {disk_key(disk) for disk in wanted.get("disks") or ()}
+    if not attached or listed <= attached.keys():
+        return wanted
+    overlays = {base: disk for key, disk in attached.items() if key not in listed for base in bases_of(disk)}
+
+    def resolved(disk: dict[str, Any]) -> dict[str, Any]:
+        key = disk_key(disk)
+        overlay = None if key in attached else overlays.get(file_of(key))
+        if overlay is None:
+            return disk
+        place = {option: overlay[option] for option in ("path", "pool", "volume")}
+        return {**disk, **place, "format": None, "backing": None, "backing_format": None}
+
+    return {**wanted, "disks": [resolved(disk) for disk in wanted["disks"]]}
