@@ -60,7 +60,7 @@ thread_pool_size:
   type: int
 open_files:
   description:
-    - How many files virtiofsd may keep open, for sources with very many files. Requires libvirt 10.6.
+    - How many files virtiofsd may keep open, for sources with very many files; at least V(1024). Requires libvirt 10.6.
   type: int
 posix_lock:
   description:

@@ -14,7 +14,8 @@ description:
     running domain by hot plug.
   - Shared memory, which virtiofs needs, is added to the definition if it is missing; the running domain then needs a
     restart. It is kept when the share is removed.
-  - A changed share is replugged in the running domain; a guest that has it mounted must mount it again.
+  - A change of a share that the running domain has already takes effect with a restart, because the guest may have the
+    share mounted, for instance as its store. If it has not, O(replug) applies the change at once.
 author: keystone contributors (@ncrmro)
 extends_documentation_fragment:
   - keystone.virtiofs._options.connection
@@ -32,6 +33,13 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  replug:
+    description:
+      - Whether a changed share of the running domain is unplugged and plugged in again. In a guest that has the share
+        mounted, all access to the mount then fails until the guest mounts the share again; a guest whose store is on
+        the share breaks.
+    type: bool
+    default: false
   detach_timeout:
     description:
       - Timeout for the guest to release the share, in seconds.
@@ -54,6 +62,14 @@ EXAMPLES = r"""
     tag: nix-store-share
     source: /nix/store
     restart: if_required
+
+- name: Change a share that the running guest has not mounted
+  keystone.virtiofs.share:
+    domain: test-vm
+    tag: project
+    source: /srv/project
+    cache: none
+    replug: true
 
 - name: Remove the share and keep the directory
   keystone.virtiofs.share:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._errors import InvalidInput, Unsupported
-from .definition import adopt_running_share, differences, replace_foreign_paths, set_shares, wanted_definition
+from .definition import adopt_running_share, replace_foreign_paths, set_shares, wanted_definition
 from .diff import domain_view, domain_view_after, share_view, state_of
 from .host_files import plan_host_files
 from .model import (
@@ -268,10 +268,10 @@ def _plan_share_present(wanted: Options, document: DomainXml, observed: Observed
     tag, running = share["tag"], observed.live.shares()
     if tag not in running:
         plugging, reasons = plan_attaching([share], document, observed.live, host)
-    elif differences(share, running[tag]) or tag in host.dead_shares:
-        plugging, reasons = plan_replacing(wanted, document, observed.live, host)
     else:
-        return False
+        plugging, reasons = [], changed_shares([share], running) + dead_shares([share], running, host)
+        if reasons and wanted["replug"]:
+            plugging, reasons = plan_replacing(wanted, document, observed.live, host)
     return _plug_or_restart(wanted, plugging, reasons, observed, plan)
 
 

@@ -152,7 +152,7 @@ SHARE: tuple[Field, ...] = (
         codecs.INT,
         "int",
         feature="open_files",
-        check=between(64, 2**30),
+        check=between(1024, 2**30),  # virtiofsd itself refuses less than 610
     ),
     Field("posix_lock", "binary/lock/@posix", codecs.ON_OFF, "bool", feature="lock"),
     Field("flock", "binary/lock/@flock", codecs.ON_OFF, "bool", feature="lock"),
@@ -266,6 +266,7 @@ OF_SHARE = (
     Field("restart", choices=RESTART_POLICIES, default="never"),
     *STOPPING,
     *SAFETY,
+    Field("replug", type="bool", default=False),
     Field("detach_timeout", type="int", default=30, check=between(1, 3600, "seconds")),
 )
 

@@ -162,7 +162,7 @@ def test_a_share_that_cannot_be_plugged_needs_a_restart(
     assert "Start" in steps(share_plan(document, running=True, restart="if_required"))
 
 
-@pytest.mark.parametrize("given", [{"state": "absent", "source": None}, {"queue_size": 64}])
+@pytest.mark.parametrize("given", [{"state": "absent", "source": None}, {"queue_size": 64, "replug": True}])
 def test_a_share_that_cannot_be_unplugged_needs_a_restart(given: dict[str, Any]) -> None:
     address = "<address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>"
     inner = filesystem("other", "/srv/other").replace("</filesystem>", address + "</filesystem>")
@@ -465,7 +465,7 @@ def test_the_same_directory_written_otherwise_is_no_change(source: str) -> None:
     ports = PCIE + PORT.format(1, "")
     has = text(SHARED, devices=ports + filesystem("other", "/srv/a"))
     assert not share_plan(has, running=True, source=source).actions
-    assert "AttachShare" in steps(share_plan(has, running=True, source="/srv/b"))
+    assert "AttachShare" in steps(share_plan(has, running=True, source="/srv/b", replug=True))
     other = text(SHARED, devices=ports + filesystem("other", source))
     assert not share_plan(other, running=True, source="/srv/a").actions
 
@@ -531,7 +531,11 @@ def test_what_only_the_running_share_has_is_kept() -> None:
         "virtiofs'", "virtiofs' queue='512'"
     )
     plan = share_plan(
-        text(SHARED, devices=ports), running=True, live=text(SHARED, devices=ports + plugged), cache="none"
+        text(SHARED, devices=ports),
+        running=True,
+        live=text(SHARED, devices=ports + plugged),
+        cache="none",
+        replug=True,
     )
     found = defined(plan).shares()["other"]
     assert (found["queue_size"], found["xattr"], found["cache"]) == (512, True, "none")
@@ -544,5 +548,5 @@ def test_a_name_that_the_user_gave_a_device_is_kept() -> None:
     ports = PCIE + PORT.format(1, "") + PORT.format(2, "")
     inner = filesystem("other", "/srv/other", "<alias name='ua-mine'/>")
     has = text(SHARED, devices=ports + inner)
-    plan = share_plan(has, running=True, cache="none")
+    plan = share_plan(has, running=True, cache="none", replug=True)
     assert "ua-mine" in next(action.xml for action in plan.actions if isinstance(action, AttachShare))

@@ -70,7 +70,7 @@ def without_shared_memory(seen: Observed) -> Observed:
 @pytest.mark.parametrize("policy", ["never", "if_required"])
 def test_what_a_share_takes(policy: str, given: dict[str, Any], stopped: list[str], running: list[str]) -> None:
     for is_running, expected in ((False, stopped), (True, running)):
-        plan = plan_for("store", running=is_running, restart=policy, **given)
+        plan = plan_for("store", running=is_running, restart=policy, replug=True, **given)
         assert (steps(plan), plan.restart_reasons) == (expected, [])
         assert plan.changed is (plan.before != plan.after)
 
@@ -86,15 +86,43 @@ def test_what_a_share_takes(policy: str, given: dict[str, Any], stopped: list[st
     ],
 )
 def test_bind_mounts_come_before_and_go_after_their_use(given: dict[str, Any], running: list[str]) -> None:
-    assert steps(plan_for("store", generation="libvirt-9.0", running=True, **given)) == running
+    assert steps(plan_for("store", generation="libvirt-9.0", running=True, replug=True, **given)) == running
     stopped = [step for step in running if step not in ("AttachShare", "DetachShare")]
     assert steps(plan_for("store", generation="libvirt-9.0", **given)) == stopped
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected", "reasons"),
+    [
+        (
+            "never",
+            ["Define"],
+            1,
+        ),
+        ("if_required", ["Define", *RESTART], 0),
+    ],
+)
+def test_a_changed_share_waits_for_a_restart(policy: str, expected: list[str], reasons: int) -> None:
+    """The guest may run from it: replugged, the whole store is gone."""
+    plan = plan_for("store", running=True, **STORE, queue_size=512, restart=policy)
+    problem = (
+        "share nix-store-share: queue_size differs in the running domain, and the guest may have the share mounted"
+    )
+    assert (steps(plan), plan.restart_reasons) == (expected, [problem] * reasons)
+
+
+def test_a_share_without_its_daemon_waits_for_a_restart() -> None:
+    host = replace(host_of("libvirt-11.3", "store"), dead_shares=frozenset({"nix-store-share"}))
+    plan = plan_for("store", running=True, host=host, **STORE)
+    assert (steps(plan), plan.restart_reasons) == ([], ["share nix-store-share: its virtiofsd has ended"])
+    assert steps(plan_for("store", running=True, host=host, **STORE, replug=True)) == ["DetachShare", "AttachShare"]
 
 
 def test_an_unplugged_share_of_an_upgraded_host_gives_its_bind_mount_back() -> None:
     """On libvirt 11 the element enforces read-only; what a changed share needs no more is cleaned up."""
     host = replace(host_of("libvirt-9.0", "store"), libvirt=TRIXIE.libvirt, virtiofsd=TRIXIE.virtiofsd)
-    plan = plan_for("store", generation="libvirt-9.0", running=True, host=host, **{**STORE, "cache": "always"})
+    changed = {**STORE, "cache": "always", "replug": True}
+    plan = plan_for("store", generation="libvirt-9.0", running=True, host=host, **changed)
     assert steps(plan) == ["Define", "DetachShare", "AttachShare", "Unbind"]
     assert plan.after["share"]["read_only"]
 
@@ -148,7 +176,7 @@ def test_how_a_domain_is_stopped_and_how_long_a_guest_may_hold_on() -> None:
     detach = plan_for("store", running=True, **GONE, detach_timeout=5).actions[-1]
     assert isinstance(detach, DetachShare)
     assert detach.timeout == 5
-    changed = {**STORE, "queue_size": 64}
+    changed = {**STORE, "queue_size": 64, "replug": True}
     detach = plan_for("store", running=True, **changed, detach_timeout=5).actions[1]
     assert isinstance(detach, DetachShare)
     assert detach.timeout == 5

@@ -73,7 +73,7 @@ BAD_SHARES = [
     ({**DATA, "queue_size": 2048}, "is not a power of two"),
     ({**DATA, "queue_size": -2}, "is not a power of two"),
     ({**DATA, "thread_pool_size": -1}, "is not between 0 and 1024"),
-    ({**DATA, "open_files": 1}, "is not between 64"),
+    ({**DATA, "open_files": 609}, "is not between 1024"),
     (
         {"tag": "data", "socket": "/run/s", "read_only": True},
         "read_only: cannot be combined with socket",
