@@ -243,7 +243,7 @@ shares:
     - Virtiofs shares of the domain. Shares that are not listed are kept; M(keystone.virtiofs.share) removes one.
     - Shared memory is configured automatically. A running domain gets new shares by hot plug where possible.
     - A changed share needs a restart (O(restart)), because replugging it would break it for a guest that has it
-      mounted. M(keystone.virtiofs.share) replugs it in the running domain.
+      mounted. The option C(replug) of M(keystone.virtiofs.share) replugs it in the running domain.
   type: list
   elements: dict
   suboptions:

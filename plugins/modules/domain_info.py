@@ -50,6 +50,8 @@ domains:
     - C(shares) are those of the running domain, C(persistent_shares) those of its definition. C(shared_memory) says
       whether shares can be added, C(free_ports) how many of them by hot plug. C(managed) says whether this collection
       created the domain. C(dead_shares) are the tags whose virtiofsd has ended; the guest waits for them indefinitely.
+      C(stale_shares) are the tags whose virtiofsd serves an earlier directory, because the source was replaced or
+      mounted over.
   returned: success
   type: dict
   sample:

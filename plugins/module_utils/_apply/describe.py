@@ -45,16 +45,27 @@ def describe(gateway: Gateway, observed: Observed) -> dict[str, Any]:
         "addresses": leased or forwarded,
         "ssh": _ssh(forward, leased),
         "dead_shares": dead_shares(observed, gateway),
+        "stale_shares": stale_shares(observed, gateway),
         "virtiofsd_logs": [] if gateway.is_remote else logs.virtiofsd_logs(observed.name, gateway.is_session),
     }
 
 
 def dead_shares(observed: Observed, gateway: Gateway) -> list[str]:
     """The tags of a running domain whose virtiofsd has ended, where this host can be asked."""
+    return daemons.dead_shares(*_running_shares(observed, gateway), gateway.is_session)
+
+
+def stale_shares(observed: Observed, gateway: Gateway) -> list[str]:
+    """The tags of a running domain whose virtiofsd serves what the source was, where this host can be asked."""
+    return daemons.stale_shares(*_running_shares(observed, gateway), gateway.is_session)
+
+
+def _running_shares(observed: Observed, gateway: Gateway) -> tuple[str | None, dict[str, daemons.Share]]:
     live = observed.live
     if live is None or gateway.is_remote:
-        return []
-    return daemons.dead_shares(live.id, live.share_aliases(), gateway.is_session)
+        return None, {}
+    sources = live.share_paths()
+    return live.id, {tag: daemons.Share(alias, sources[tag][0]) for tag, alias in live.share_aliases().items()}
 
 
 def _ssh_forward(interfaces: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from .._features import Virtiofsd
 from .._host import kvm, limits, ports, probe
 from .._host.files import bind_mounts, disks, nosuid, sources, state, wrappers
 from .._host.gateway import Gateway
-from .describe import dead_shares
+from .describe import dead_shares, stale_shares
 from .disk_files import bases_of, file_of
 
 # Options of a domain, a share or a disk that name a file or directory of the host.
@@ -61,6 +61,7 @@ class Preflight:
             nosuid=self._nosuid(name, former),
             ignores_setuid=self._ignores_setuid(options),
             dead_shares=frozenset(dead_shares(observed, self._gateway)) if observed else frozenset(),
+            stale_shares=frozenset(stale_shares(observed, self._gateway)) if observed else frozenset(),
             wrappers=wrappers.list_wrappers(self._state, name, virtiofsd.path) if self._local and virtiofsd else {},
             real_paths=self._real_paths(options, observed),
             images=self._images(options, observed),

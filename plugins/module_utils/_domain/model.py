@@ -62,6 +62,7 @@ class Host:
     nosuid: Mapping[str, bool] = field(default_factory=dict)  # source: mounted with nosuid for the domain, and in fstab
     ignores_setuid: frozenset[str] = frozenset()  # sources on file systems that were mounted with nosuid and nodev
     dead_shares: frozenset[str] = frozenset()  # tags of the running domain whose virtiofsd has ended
+    stale_shares: frozenset[str] = frozenset()  # tags whose virtiofsd serves a directory that was the source once
     wrappers: Mapping[str, bool] = field(default_factory=dict)  # path: starts the virtiofsd that is there now
     real_paths: Mapping[str, str] = field(default_factory=dict)  # of sources, symbolic links resolved
     images: Mapping[str, DiskImage] = field(default_factory=dict)  # by path or pool/volume

@@ -41,8 +41,8 @@ from .model import (
 )
 from .path_safety import check_path_safety, new_uses, uses
 from .running_domain import (
+    broken_shares,
     changed_shares,
-    dead_shares,
     finish_restart,
     plan_attaching,
     plan_replacing,
@@ -199,7 +199,7 @@ def _plan_live(
     running = observed.live.shares()
     new = [share for share in shares if share["tag"] not in running]
     plugging, obstacles = plan_attaching(new, document, observed.live, host)
-    plan.restart_reasons = reasons + changed_shares(shares, running) + dead_shares(shares, running, host) + obstacles
+    plan.restart_reasons = reasons + changed_shares(shares, running) + broken_shares(shares, running, host) + obstacles
     if plan.restart_reasons and wanted["restart"] == "if_required":
         plan.actions += restart_actions(wanted)
         plan.restart_reasons = []
@@ -269,7 +269,7 @@ def _plan_share_present(wanted: Options, document: DomainXml, observed: Observed
     if tag not in running:
         plugging, reasons = plan_attaching([share], document, observed.live, host)
     else:
-        plugging, reasons = [], changed_shares([share], running) + dead_shares([share], running, host)
+        plugging, reasons = [], changed_shares([share], running) + broken_shares([share], running, host)
         if reasons and wanted["replug"]:
             plugging, reasons = plan_replacing(wanted, document, observed.live, host)
     return _plug_or_restart(wanted, plugging, reasons, observed, plan)

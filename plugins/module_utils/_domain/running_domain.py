@@ -62,12 +62,17 @@ def changed_shares(shares: Iterable[Options], running: Mapping[str, Options]) ->
     ]
 
 
-def dead_shares(shares: Iterable[Options], running: Mapping[str, Options], host: Host) -> list[str]:
-    """Shares of the task whose virtiofsd has ended: a guest that has one mounted waits for it indefinitely."""
+def broken_shares(shares: Iterable[Options], running: Mapping[str, Options], host: Host) -> list[str]:
+    """Shares of the task that the guest does not get as the host has them, until virtiofsd is started again."""
+    problems = {
+        "its virtiofsd has ended": host.dead_shares,
+        "its source was replaced or mounted over, and virtiofsd serves the earlier directory": host.stale_shares,
+    }
     return [
-        f"share {share['tag']}: its virtiofsd has ended"
+        f"share {share['tag']}: {problem}"
         for share in shares
-        if share["tag"] in running and share["tag"] in host.dead_shares
+        for problem, tags in problems.items()
+        if share["tag"] in running and share["tag"] in tags
     ]
 
 

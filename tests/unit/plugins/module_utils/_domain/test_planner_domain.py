@@ -896,10 +896,15 @@ def test_the_new_medium_is_what_was_asked_for() -> None:
     assert action == ChangeMedium("")
 
 
-def test_a_share_whose_daemon_has_ended_needs_a_restart() -> None:
-    host = replace(host_of("libvirt-11.3", "store"), dead_shares=frozenset({STORE["tag"]}))
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [("dead_shares", "its virtiofsd has ended"), ("stale_shares", "its source was replaced or mounted over")],
+)
+def test_a_share_that_only_a_new_daemon_repairs_needs_a_restart(found: str, problem: str) -> None:
+    host = replace(host_of("libvirt-11.3", "store"), **{found: frozenset({STORE["tag"]})})
     seen = observed("libvirt-11.3", "store", running=True)
     plan = plan_domain(task_of("libvirt-11.3", "store", state="running"), seen, host)
-    assert plan.restart_reasons == [f"share {STORE['tag']}: its virtiofsd has ended"]
+    assert plan.restart_reasons[0].startswith(f"share {STORE['tag']}: {problem}")
+    assert len(plan.restart_reasons) == 1
     plan = plan_domain(task_of("libvirt-11.3", "store", state="running", restart="if_required"), seen, host)
     assert steps(plan) == ["NoteRestart", "Shutdown", "Start", "NoteRestart"]

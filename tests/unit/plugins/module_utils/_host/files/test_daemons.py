@@ -7,7 +7,11 @@ import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import daemons
 
-ALIASES = {"store": "fs0", "data": "fs1", "more": "fs10"}
+SHARES = {
+    "store": daemons.Share("fs0", "/nix/store"),
+    "data": daemons.Share("fs1", "/srv/data"),
+    "more": daemons.Share("fs10", "/srv/more"),
+}
 
 
 @pytest.fixture
@@ -26,15 +30,61 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_daemon_that_has_ended_is_noticed(host: Path) -> None:
-    assert daemons.dead_shares("7", ALIASES, session=False) == ["data", "more"]
+    assert daemons.dead_shares("7", SHARES, session=False) == ["data", "more"]
 
 
 def test_other_domains_and_unknown_daemons_are_none_of_its_business(host: Path) -> None:
-    assert daemons.dead_shares("70", ALIASES, session=False) == []
-    assert daemons.dead_shares("7", {"external": "fs2"}, session=False) == []
-    assert daemons.dead_shares(None, ALIASES, session=False) == []
+    assert daemons.dead_shares("70", SHARES, session=False) == []
+    assert daemons.dead_shares("7", {"external": daemons.Share("fs2", "")}, session=False) == []
+    assert daemons.dead_shares(None, SHARES, session=False) == []
 
 
 def test_a_damaged_file_is_no_daemon(host: Path) -> None:
     (host / "7-my-vm-fs0-fs.pid").write_text("x")
-    assert "store" in daemons.dead_shares("7", ALIASES, session=False)
+    assert "store" in daemons.dead_shares("7", SHARES, session=False)
+
+
+@pytest.fixture
+def source(host: Path, tmp_path: Path) -> Path:
+    """A directory that the living daemon serves from its sandbox, in which its child runs."""
+    source = tmp_path / "source"
+    source.mkdir()
+    serve(tmp_path / "proc/100", source, child="200")
+    return source
+
+
+def serve(process: Path, directory: Path, child: str) -> None:
+    """In sandbox namespace of the older virtiofsd, only the child has the directory as its root."""
+    (process / "root").symlink_to("/")
+    (process / f"task/{process.name}").mkdir(parents=True)
+    (process / f"task/{process.name}/children").write_text(f"{child} ")
+    inner = process.parent / child
+    inner.mkdir()
+    (inner / "root").symlink_to(directory)
+
+
+def stale(source: Path) -> list[str]:
+    return daemons.stale_shares("7", {"store": daemons.Share("fs0", str(source))}, session=False)
+
+
+def test_a_daemon_serves_its_source(source: Path) -> None:
+    assert stale(source) == []
+
+
+def test_a_source_that_was_replaced_is_noticed(source: Path) -> None:
+    source.rename(source.with_name("old"))
+    source.symlink_to("old")
+    assert stale(source) == []
+    source.unlink()
+    source.mkdir()
+    (source.parent / "proc/200/root").unlink()
+    (source.parent / "proc/200/root").symlink_to(source.with_name("old"))
+    assert stale(source) == ["store"]
+    source.rmdir()
+    assert stale(source) == ["store"]
+
+
+def test_without_a_sandbox_nothing_is_known(host: Path, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "proc/200/root").unlink()
+    assert stale(tmp_path) == []
+    assert daemons.stale_shares("7", {"external": daemons.Share("fs2", "")}, session=False) == []
