@@ -79,7 +79,7 @@ def _check_id(observation: Mapping[str, Any]) -> str:
 
 
 def _judge(check: Mapping[str, Any], observation: Mapping[str, Any] | None, not_run: str) -> dict[str, Any]:
-    if observation is None:
+    if observation is None or observation.get("skipped"):
         result, found = "not_applicable", not_run
     else:
         result, found = _compare(check["pattern"], observation, check["where"] == "guest")
@@ -90,6 +90,8 @@ def _judge(check: Mapping[str, Any], observation: Mapping[str, Any] | None, not_
 def _compare(pattern: str, observation: Mapping[str, Any], is_guests: bool) -> tuple[str, str]:
     if observation.get("unreachable"):
         return "fail", f"cannot be reached: {_one_line(observation.get('msg', ''))}"
+    if observation.get("timedout"):
+        return "fail", f"did not end within {observation['timedout']['period']} s"
     # A command run through ssh with a terminal ends its lines with CR LF.
     output = str(observation.get("stdout", "")).replace("\r", "")
     if is_guests:

@@ -39,6 +39,8 @@ MOUNTED = "proc on /proc type proc (rw)\r\nnix-store-share on /ro type virtiofs 
         pytest.param(
             {"unreachable": True, "msg": "timed out"}, "fail", "cannot be reached: timed out", id="unreachable"
         ),
+        pytest.param({"timedout": {"period": 9}, "failed": True}, "fail", "did not end within 9 s", id="timeout"),
+        pytest.param({"skipped": True}, "not_applicable", "not run", id="skipped"),
     ],
 )
 @pytest.mark.parametrize("named_by", [{"id": "share_mounted"}, {"item": CHECK}])
