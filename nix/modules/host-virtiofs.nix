@@ -110,6 +110,8 @@ in
       {
         virtualisation.libvirtd = {
           enable = lib.mkDefault true;
+          # Not suspended: a saved guest does not resume once the host has collected a path that the guest had open.
+          onShutdown = lib.mkDefault "shutdown";
           qemu = {
             # libvirt finds virtiofsd here: a store path in a domain would be garbage-collected eventually.
             vhostUserPackages = [ cfg.package ];

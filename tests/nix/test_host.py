@@ -24,6 +24,10 @@ def test_libvirt_finds_virtiofsd_and_swtpm(world: World) -> None:
     assert libvirtd["qemu"]["swtpm"]["enable"] is True
 
 
+def test_guests_are_shut_down_with_the_host(world: World) -> None:
+    assert world.host("virtualisation.libvirtd.onShutdown") == "shutdown"
+
+
 def test_virtiofsd_is_on_the_path(world: World) -> None:
     assert any("virtiofsd" in package for package in world.host("environment.systemPackages"))
 
@@ -33,6 +37,7 @@ def test_virtiofsd_is_on_the_path(world: World) -> None:
     [
         ("virtualisation.libvirtd.enable", "false", False),
         ("virtualisation.libvirtd.qemu.swtpm.enable", "false", False),
+        ("virtualisation.libvirtd.onShutdown", '"suspend"', "suspend"),
         ('environment.etc."keystone/python3".source', '"/opt/python3"', "/opt/python3"),
     ],
 )

@@ -51,7 +51,7 @@ def _translated(
             code=code,
             libvirt_message=message,
             domain=domain,
-            fix=libvirt_fixes.fix_for(code, message, by_code),
+            fix=libvirt_fixes.fix_for(code, message, by_code, domain),
         ) from error
 
 

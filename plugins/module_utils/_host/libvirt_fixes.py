@@ -29,7 +29,7 @@ OTHERS = {
     67: "The domain's definition does not allow it; see libvirt's message.",
 }
 
-# Each pattern's groups fill the fix.
+# The first group of a pattern fills {0} of the fix.
 _BY_TEXT: tuple[tuple[str, str], ...] = (
     (
         r"network '([^']+)' is not active",
@@ -77,7 +77,7 @@ _BY_TEXT: tuple[tuple[str, str], ...] = (
         r"load of migration failed|operation failed: .*managed save",
         (
             "The saved state cannot be resumed, for instance because files that the guest had open are gone."
-            " Discard it with virsh managedsave-remove DOMAIN; the next start boots the guest."
+            " Discard it: virsh managedsave-remove {domain}; the next start boots the guest."
         ),
     ),
     (
@@ -106,10 +106,10 @@ _BY_TEXT: tuple[tuple[str, str], ...] = (
 )
 
 
-def fix_for(code: int, message: str, by_code: Mapping[int, str]) -> str:
+def fix_for(code: int, message: str, by_code: Mapping[int, str], domain: str | None = None) -> str:
     """The fix for an error; empty where none is known."""
     for pattern, fix in _BY_TEXT:
         match = re.search(pattern, message, re.IGNORECASE)
         if match:
-            return fix.format(next((group for group in match.groups() if group), ""))
+            return fix.format(next((group for group in match.groups() if group), ""), domain=domain or "DOMAIN")
     return by_code.get(code, "")

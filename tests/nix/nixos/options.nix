@@ -92,6 +92,10 @@ in
     };
     virtualisation.libvirtd = {
       enable = flag;
+      onShutdown = option (types.enum [
+        "shutdown"
+        "suspend"
+      ]) "suspend";
       package = option types.package pkgs.libvirt;
       qemu = {
         swtpm.enable = flag;

@@ -13,7 +13,7 @@ from pathlib import Path
 _TAIL = 65536
 _LONGEST = 300
 # virtiofsd in Rust writes "[TIME ERROR SOURCE] TEXT", the one in C plain lines.
-_ERROR = re.compile(r"\b(ERROR|error|Error|Failed|failed|fatal)\b")
+_ERROR = re.compile(r"^(?!\[\S+ +(?:WARN|INFO|DEBUG)\b).*\b(ERROR|error|Error|Failed|failed|fatal)\b")
 _PREFIX = re.compile(r"^\[[^\]]*\]\s*")
 
 
@@ -21,7 +21,10 @@ def virtiofsd_logs(domain: str, session: bool) -> list[str]:
     """The paths of the logs."""
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
     logs = Path(cache, "libvirt/qemu/log") if session else Path("/var/log/libvirt/qemu")
-    return sorted(str(path) for path in logs.glob(f"{glob.escape(domain)}-fs*-virtiofsd.log"))
+    # libvirt names a device fs0, fs1 ..., or as the user wants, beginning with ua-.
+    return sorted(
+        str(path) for name in ("fs", "ua-") for path in logs.glob(f"{glob.escape(domain)}-{name}*-virtiofsd.log")
+    )
 
 
 def last_error(logs: Iterable[str], since: float) -> str:

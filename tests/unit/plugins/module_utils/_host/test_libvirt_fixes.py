@@ -26,7 +26,7 @@ MESSAGES = [
     (1, "qemu-kvm: unable to map backing store for guest RAM: Cannot allocate memory", "vm.nr_hugepages"),
     (1, "qemu-system-x86_64: cannot set up guest memory 'pc.ram': Cannot allocate memory", "Reduce memory"),
     (1, "Could not set up host forwarding rule 'tcp:127.0.0.1:22220-:22'", "set next_free"),
-    (1, "qemu: load of migration failed: Input/output error", "virsh managedsave-remove"),
+    (1, "qemu: load of migration failed: Input/output error", "virsh managedsave-remove web;"),
     (38, "virtiofsd died unexpectedly: No such process", "virtiofsd of a share has ended"),
     (1, "vhost_backend_init failed: Protocol error", "virtiofsd of a share has ended"),
     (38, "Failed to connect to '/var/lib/libvirt/qemu/domain-1-vm/fs0-fs.sock': Connection refused", "has ended"),
@@ -40,7 +40,7 @@ MESSAGES = [
 
 @pytest.mark.parametrize(("code", "message", "fix"), MESSAGES)
 def test_an_error_has_its_own_fix(code: int, message: str, fix: str) -> None:
-    said = libvirt_fixes.fix_for(code, message, libvirt_fixes.OTHERS)
+    said = libvirt_fixes.fix_for(code, message, libvirt_fixes.OTHERS, "web")
     assert fix in said
     assert "{" not in said
 

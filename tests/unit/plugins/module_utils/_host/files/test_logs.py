@@ -13,10 +13,16 @@ def test_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = tmp_path / "libvirt/qemu/log"
     folder.mkdir(parents=True)
-    for name in ("a[b]-fs0-virtiofsd.log", "a[b]-fs10-virtiofsd.log", "ab-fs0-virtiofsd.log", "a[b].log"):
+    for name in (
+        "a[b]-ua-mine-virtiofsd.log",
+        "a[b]-fs0-virtiofsd.log",
+        "a[b]-fs10-virtiofsd.log",
+        "ab-fs0-virtiofsd.log",
+        "a[b].log",
+    ):
         (folder / name).touch()
-    expected = [str(folder / "a[b]-fs0-virtiofsd.log"), str(folder / "a[b]-fs10-virtiofsd.log")]
-    assert logs.virtiofsd_logs("a[b]", session=True) == expected
+    expected = ["a[b]-fs0-virtiofsd.log", "a[b]-fs10-virtiofsd.log", "a[b]-ua-mine-virtiofsd.log"]
+    assert logs.virtiofsd_logs("a[b]", session=True) == [str(folder / name) for name in expected]
 
 
 RUST = "[2026-11-25T10:00:00Z ERROR virtiofsd] Error creating sandbox: PivotRoot(Os { code: 22 })\n"
@@ -30,6 +36,7 @@ RUST = "[2026-11-25T10:00:00Z ERROR virtiofsd] Error creating sandbox: PivotRoot
         (RUST, "Error creating sandbox: PivotRoot(Os { code: 22 })"),
         (RUST + "[2026 INFO  virtiofsd] Client disconnected\n", "Error creating sandbox: PivotRoot(Os { code: 22 })"),
         ("virtio_session_mount: Waiting\nfuse: failed to open: Too many open files\n", "Too many open files"),
+        ("[2026-11-26T04:01:26Z WARN  virtiofsd] Failed to do this, that is OK\n", ""),
         ("x" * 10**6 + "\nerror: the end\n", "error: the end"),
         ("error: " + "y" * 10**4, "y" * 100),
     ],
