@@ -68,8 +68,8 @@ let
 
   # Links between units are not files, drop-ins are.
   wanted =
-    root: name: dependency: by:
-    file "${root}etc/systemd/system/${by}.d/${name}.conf" "[Unit]\n${dependency}=${name}.service\n";
+    root: unit: dependency: by:
+    file "${root}etc/systemd/system/${by}.d/${unit}.conf" "[Unit]\n${dependency}=${unit}\n";
 
   serviceFiles =
     root: name: unit:
@@ -82,8 +82,13 @@ let
     in
     [ (file (root + path) (unitText unit start)) ]
     ++ lib.optional (unit ? script) (script (root + program) "set -e\n${unit.script}")
-    ++ map (wanted root name "Requires") (unit.requiredBy or [ ])
-    ++ map (wanted root name "Wants") (unit.wantedBy or [ ]);
+    ++ map (wanted root "${name}.service" "Requires") (unit.requiredBy or [ ])
+    ++ map (wanted root "${name}.service" "Wants") (unit.wantedBy or [ ]);
+
+  pathFiles =
+    root: name: unit:
+    [ (file "${root}etc/systemd/system/${name}.path" (unitText unit { } + section "Path" unit.pathConfig)) ]
+    ++ map (wanted root "${name}.path" "Wants") (unit.wantedBy or [ ]);
 
   allServiceFiles = root: services: lib.concatLists (lib.mapAttrsToList (serviceFiles root) services);
 
@@ -101,3 +106,4 @@ in
 ++ lib.mapAttrsToList etcFile config.environment.etc
 ++ allServiceFiles "" config.boot.initrd.systemd.services
 ++ allServiceFiles "system/" config.systemd.services
+++ lib.concatLists (lib.mapAttrsToList (pathFiles "system/") config.systemd.paths)

@@ -58,7 +58,8 @@ def test_by_default_nothing_is_asked_of_nix(world: World) -> None:
 
 
 def test_none_registers_nothing(world: World) -> None:
-    assert list(world.guest("systemd.services", 'storeRegistration = "none";')) == ["keystone-store-verification"]
+    services = world.guest("systemd.services", 'storeRegistration = "none";')
+    assert list(services) == ["keystone-store-recovery", "keystone-store-verification"]
     assert world.guest("system.build.toplevel", 'storeRegistration = "none"; mountPoint = "/mnt";')
 
 

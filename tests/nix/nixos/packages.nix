@@ -23,6 +23,7 @@ let
     "openssh"
     "qemu-utils"
     "shellcheck"
+    "util-linux"
     "virtiofsd"
   ];
   packages = builtins.listToAttrs (
