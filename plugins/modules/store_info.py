@@ -207,6 +207,15 @@ paths:
       type: list
       elements: str
       sample: [share]
+hidden:
+  description:
+    - Paths of the host that were deleted in the guest, for instance by its garbage collector. The host has them still.
+    - A NixOS guest recovers them (C(systemctl start keystone-store-recovery)). In another guest, delete their character
+      devices in the writable layer, then run C(mount -o remount overlay) with O(mount_point).
+  returned: success
+  type: list
+  elements: str
+  sample: []
 stale:
   description:
     - Paths for which the guest's kernel has cached outdated information. The host has removed or replaced a path after

@@ -75,6 +75,17 @@ def _is_whiteout(path: Path) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
+def hidden_names(upper: Path | None, share_names: Iterable[str]) -> list[str]:
+    """The names in the share that were deleted in the guest, which only hides them."""
+    if upper is None:
+        return []
+    try:
+        deleted = {entry.name for entry in upper.iterdir() if _is_whiteout(entry)}
+    except OSError:
+        return []
+    return sorted(deleted.intersection(share_names))
+
+
 def is_stale(path: Path, listed: bool) -> bool:
     """Whether the kernel has cached a path that was removed since, or the absence of a path that was added since."""
     try:
@@ -145,6 +156,7 @@ def describe_store(params: dict[str, Any]) -> dict[str, Any]:
         "share_entries": None if share_names is None else len(share_names),
         "rw_layer": describe_space(params["rw_store"], mount_at(mounts, params["rw_store"])),
         "paths": [describe_path(path, store, ro_store, upper) for path in params["paths"]],
+        "hidden": [str(store / name) for name in hidden_names(upper, share_names or ())],
         "stale": [path for path in candidates if is_stale(Path(path), path in listed)],
         "nix": shutil.which("nix-store") is not None,
     }

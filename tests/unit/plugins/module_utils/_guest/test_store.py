@@ -161,6 +161,14 @@ def test_a_guest(guest: dict[str, object]) -> None:
     assert result["rw_layer"]["type"] == "tmpfs"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make a whiteout")
+def test_paths_of_the_host_that_were_deleted_in_the_guest(guest: dict[str, object]) -> None:
+    assert describe_store(guest)["hidden"] == []
+    for name in ("abc-hello", "def-own"):
+        os.mknod(f"{guest['rw_store']}/upper/{name}", 0o020000, os.makedev(0, 0))
+    assert describe_store(guest)["hidden"] == [f"{guest['mount_point']}/abc-hello"]
+
+
 def test_another_share_in_its_place(guest: dict[str, object]) -> None:
     result = describe_store({**guest, "tag": "other"})
     assert not result["share"]["mounted"]
