@@ -35,7 +35,11 @@ EXAMPLES = r"""
       - path: /var/lib/libvirt/images/web.qcow2
         size: 30720
     interfaces:
-      - source: default
+      - type: user
+        forwards:
+          - host_port: 2222
+            guest_port: 22
+            next_free: true
     shares:
       - tag: nix-store-share
         source: /nix/store
@@ -73,7 +77,11 @@ EXAMPLES = r"""
       - path: /var/lib/libvirt/images/test-vm.qcow2
         backing: "{{ test_guest_image }}"
     interfaces:
-      - source: default
+      - type: user
+        forwards:
+          - host_port: 2222
+            guest_port: 22
+            next_free: true
     shares:
       - tag: nix-store-share
         source: /nix/store

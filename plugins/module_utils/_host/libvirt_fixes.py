@@ -48,7 +48,7 @@ _BY_TEXT: tuple[tuple[str, str], ...] = (
         "Create the pool {0}, set pool to one that virsh pool-list --all shows, or set path instead.",
     ),
     (
-        r"(?:Cannot access storage file|could not open|Could not open) '([^']+)'.*Permission denied",
+        r"(?:Cannot access storage file|could not (?:open|load)(?: \w+)*) '([^']+)'.*Permission denied",
         (
             "QEMU's user must be able to search every directory above {0}. Move the file, for instance to"
             " /var/lib/libvirt/images."
@@ -60,6 +60,17 @@ _BY_TEXT: tuple[tuple[str, str], ...] = (
             "Install UEFI firmware on the host (keystone.virtiofs.host_info names the package). A domain whose"
             " image has moved selects another one after firmware: bios and then firmware: uefi."
         ),
+    ),
+    (
+        r"pflash.*Could not open '([^']+)'.*No such file",
+        (
+            "The UEFI image {0} has moved. Set firmware: bios and then firmware: uefi, which selects an image that the"
+            " host has now; the UEFI variables stay."
+        ),
+    ),
+    (
+        r"could not (?:open|load)(?: \w+)* '([^']+)'.*No such file",
+        "Restore {0}, mount the storage that it is on, or correct the option that names it.",
     ),
     (
         r"unable to map backing store for guest RAM: Cannot allocate memory",
@@ -82,7 +93,10 @@ _BY_TEXT: tuple[tuple[str, str], ...] = (
     ),
     (
         r"virtiofsd died unexpectedly|Failed to connect to '.*fs.*\.sock'|vhost_backend_init failed",
-        "The virtiofsd of a share has ended; the last error in its log says why.",
+        (
+            "virtiofsd has ended. Correct what the last error in its log says; keystone.virtiofs.domain_info returns"
+            " the paths of the logs as virtiofsd_logs."
+        ),
     ),
     (
         r"Failed to get \"?write\"? lock",
