@@ -210,6 +210,8 @@ class Preflight:
                     raise Unsupported("the kernel has no memfd", fix="Use a kernel built with CONFIG_MEMFD_CREATE.")
                 if share.get("source"):
                     sources.require_directory(share["source"])
+                if share.get("open_files"):
+                    _check_open_files(share["open_files"])
             except VirtiofsError as error:
                 error.domain, error.share = name, share["tag"]
                 raise
@@ -299,6 +301,15 @@ class Preflight:
 
     def _real_path(self, path: str) -> str:
         return sources.real_path(path) if self._local else posixpath.normpath(path)
+
+
+def _check_open_files(count: int) -> None:
+    most = probe.most_open_files()
+    if count > most:
+        raise InvalidInput(
+            f"open_files: {count} is more than the host allows ({most})",
+            fix="Decrease open_files, or raise the host's limit: sysctl fs.nr_open.",
+        )
 
 
 class Disk(NamedTuple):

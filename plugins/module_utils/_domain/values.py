@@ -20,6 +20,9 @@ FILE_NAME_BYTES = 255
 PATH_BYTES = 4095
 
 
+# Linux: COMMAND_LINE_SIZE of x86 and ARM without the byte that ends a string. The kernel drops what follows.
+CMDLINE_BYTES = 2047
+
 # What XML cannot hold: lone surrogates, which stand for bytes that are not UTF-8, and two code points that are no
 # characters.
 _NOT_XML = re.compile("[\ud800-\udfff\ufffe\uffff]")
@@ -113,6 +116,15 @@ def plain_path(path: str) -> str:
     if not path.startswith("/"):
         return path
     return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+def check_cmdline(text: str) -> str | None:
+    """A command line of the kernel that reaches it whole."""
+    problem = check_characters(text)
+    if problem:
+        return problem
+    size = len(text.encode())
+    return f"it has {size} bytes, the kernel reads at most {CMDLINE_BYTES}" if size > CMDLINE_BYTES else None
 
 
 def check_iso(path: str) -> str | None:

@@ -135,6 +135,11 @@ def find_emulator(machine: str | None = None) -> str | None:
     return next((place for place in places if place and os.access(place, os.X_OK)), None)
 
 
+def most_open_files() -> int:
+    """How many files the kernel lets a process open at most."""
+    return int(Path("/proc/sys/fs/nr_open").read_text())
+
+
 def supports_memfd() -> bool:
     """Whether guests' memory can be a shared memfd, which virtiofs needs."""
     try:

@@ -272,6 +272,13 @@ def test_libvirts_refusal_is_passed_on(run: Run, connection: libvirt.virConnect,
     assert result["fix"]
 
 
+def test_more_open_files_than_the_host_allows(run: Run, places: dict[str, str]) -> None:
+    shares = [{"tag": "data", "source": places["SOURCE"], "open_files": 2**30}]
+    refused = run(domain, name="vm", shares=shares)
+    assert "share data: open_files: 1073741824 is more than the host allows" in refused["msg"]
+    assert "fs.nr_open" in refused["fix"]
+
+
 # Many domains.
 
 
