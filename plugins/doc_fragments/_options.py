@@ -41,7 +41,8 @@ cache:
   description:
     - How long the guest may cache what it has read of the host's files.
     - V(auto), virtiofsd's default, shows new host files after about a second. V(always) is faster and only correct for
-      a source that never changes. V(none) asks the host every time.
+      a source that never changes. V(none) asks the host every time, and the guest then has no shared memory maps of
+      files, which for instance SQLite's write-ahead log needs.
     - V(metadata) requires virtiofsd 1.8. A wrapper script passes it, because libvirt has no XML for it.
   type: str
   choices: [none, auto, always, metadata]
