@@ -33,6 +33,7 @@ from .._domain.model import (
     Undefine,
     UnmountNosuid,
     WriteWrapper,
+    disk_key,
 )
 from .._errors import GatewayError, HostError
 from .._host.files import bind_mounts, disks, logs, nosuid, state, wrappers
@@ -83,7 +84,7 @@ class Executor:
             RemoveState: lambda _a: state.remove_state(self._state, name),
             RemoveFormerState: lambda a: self._remove_former_state(a.name),
             RemoveDisk: lambda a: self._remove_disk(a.key),
-            CreateDisk: lambda a: self._create_disk(a.disk),
+            CreateDisk: lambda a: self._create_disk(name, a.disk),
             GrowDisk: lambda a: self._grow_disk(name, a),
             Define: self._define,
             ReservePorts: lambda a: self._reserve_ports(name, a.count),
@@ -140,13 +141,14 @@ class Executor:
         else:
             disks.remove_image(key)
 
-    def _create_disk(self, disk: Mapping[str, Any]) -> None:
+    def _create_disk(self, name: str, disk: Mapping[str, Any]) -> None:
         image_format = disk.get("format") or "qcow2"
         if disk.get("pool"):
             self._gateway.create_volume(disk["pool"], disk["volume"], disk["size"], image_format, disk.get("backing"))
         else:
             backing, backing_format = disk.get("backing"), disk.get("backing_format")
             disks.create_image(disk["path"], image_format, disk.get("size"), backing, backing_format)
+        self._redefine(name, lambda document: document.note_disk_created(disk_key(disk)))
 
     def _grow_disk(self, name: str, action: GrowDisk) -> None:
         disk = action.disk

@@ -70,7 +70,7 @@ def plan_domain(wanted: Options, observed: Observed, host: Host) -> Plan:
     document = wanted_definition(wanted, shares, observed, host)
     _plan_paths(wanted["name"], wanted, observed.persistent, document, host, plan)
     disks = _plan_disks(wanted, observed, host, plan)
-    _note_created(disks, document)
+    _note_created(wanted, disks, document, host)
     # Defined first: should the run be killed in between, the definition still knows whose disk it is.
     _plan_define(document, observed, plan)
     ports = _wanted_ports(wanted, observed, document)
@@ -139,13 +139,13 @@ def _plan_define(document: DomainXml, observed: Observed, plan: Plan) -> None:
 
 def _plan_disks(wanted: Options, observed: Observed, host: Host, plan: Plan) -> list[Action]:
     live = {disk_key(disk): disk["target"] for disk in observed.live.disks()} if observed.live else {}
-    lost = _lost_disks(observed.persistent)
+    known = _known_disks(observed.persistent)
     actions: list[Action] = []
     for disk in wanted.get("disks") or ():
         key = disk_key(disk)
         image = host.images.get(key)
         if image is None:
-            check_new_disk(disk, host, lost, wanted["name"])
+            check_new_disk(disk, host, known, wanted["name"])
             base = host.images.get(disk.get("backing") or "")
             actions.append(CreateDisk({**disk, "backing_format": base.format if base else disk.get("backing_format")}))
         elif disk.get("size") and disk["size"] > image.size:
@@ -157,17 +157,20 @@ def _plan_disks(wanted: Options, observed: Observed, host: Host, plan: Plan) -> 
     return actions
 
 
-def _lost_disks(definition: DomainXml | None) -> list[str]:
-    """The disks that the collection created for a domain which does not have them any more."""
+def _known_disks(definition: DomainXml | None) -> set[str]:
+    """The disks that the domain has or had; those are left out whose creation a killed run has not finished."""
     if definition is None:
-        return []
+        return set()
     attached = {disk_key(disk) for disk in definition.disks()}
-    return [key for key in definition.created_disks() if key not in attached]
+    return attached.union(definition.created_disks()).difference(definition.created_disks(pending=True))
 
 
-def _note_created(disks: list[Action], document: DomainXml) -> None:
+def _note_created(wanted: Options, disks: list[Action], document: DomainXml, host: Host) -> None:
+    for disk in wanted.get("disks") or ():
+        if disk_key(disk) in host.images:
+            document.note_disk_created(disk_key(disk))
     for action in disks:
-        if isinstance(action, CreateDisk) and disk_key(action.disk) not in document.created_disks():
+        if isinstance(action, CreateDisk):
             document.add_created_disk(disk_key(action.disk))
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from .._errors import InvalidInput, Unsupported
 from .._features import unavailable
@@ -159,15 +159,15 @@ def can_enforce_read_only(host: Host) -> bool:
     return unavailable("read_only", host.libvirt, host.virtiofsd) is None
 
 
-def check_new_disk(disk: Options, host: Host, lost: list[str], domain: str) -> None:
-    """Raise InvalidInput when an image cannot, or should not, be created. ``lost`` disks were created once already."""
+def check_new_disk(disk: Options, host: Host, known: Container[str], domain: str) -> None:
+    """Raise InvalidInput when an image cannot, or must not, be created. ``known`` disks had an image already."""
     key, backing = disk_key(disk), disk.get("backing")
-    if key in lost:
+    if key in known:
         raise InvalidInput(
-            f"disk {key} was created for the domain, which does not have it any more, and it does not exist: another"
-            " tool has moved or removed it",
-            fix=f"Name the disk as virsh domblklist {domain} --inactive shows it. For a new empty disk, use another"
-            " name.",
+            f"disk {key} of the domain does not exist: its storage is not mounted, or another tool has moved or removed"
+            " the disk",
+            fix=f"Mount the storage, or name the disk as virsh domblklist {domain} --inactive shows it. For a new empty"
+            " disk, remove the domain first (state: absent).",
             domain=domain,
         )
     if not disk.get("size") and (not backing or disk.get("pool")):

@@ -15,7 +15,7 @@ from typing import Any
 from ..._errors import InvalidInput
 from ..schema import DISK, DOMAIN, read_fields
 from ..state_paths import ShareBackend
-from . import hotplug, memory
+from . import hotplug, mark, memory
 from .canonical import digest
 from .disks import cdrom, free_target, write_medium
 from .mark import NAMESPACE, drop_unused_mark, ensure_mark, find_mark, replace_mark
@@ -23,7 +23,6 @@ from .network import read_interfaces, write_interfaces
 from .places import Element, drop, ensure, etree, get, put
 from .share import read_share, render_share, write_share
 
-_CREATED = f"{{{NAMESPACE}}}created-disk"
 _ADDED_SHARE = f"{{{NAMESPACE}}}added-share"
 # The text is Unicode already, so what it declares about its bytes holds no longer.
 _DECLARATION = re.compile(r"\A\ufeff?(<\?xml\s[^>]*\?>)?")
@@ -135,20 +134,20 @@ class DomainXml:
         for new, old_interface in zip(self.root.iterfind("devices/interface"), old):
             if get(new, "mac/@address") is None:
                 put(new, "mac/@address", get(old_interface, "mac/@address"))
-        mark = find_mark(existing.root)
-        if mark is not None:
-            self._adopt_mark(existing, deepcopy(mark))
+        found = find_mark(existing.root)
+        if found is not None:
+            self._adopt_mark(existing, deepcopy(found))
 
-    def _adopt_mark(self, existing: DomainXml, mark: Element) -> None:
-        replace_mark(self.root, mark)
+    def _adopt_mark(self, existing: DomainXml, adopted: Element) -> None:
+        replace_mark(self.root, adopted)
         # This document has none of the ports yet.
-        count = mark.attrib.pop("hotplug-ports", None)
+        count = adopted.attrib.pop("hotplug-ports", None)
         if count:
-            mark.set("ports-to-reserve", count)
-        for added in mark.findall(_ADDED_SHARE):
+            adopted.set("ports-to-reserve", count)
+        for added in adopted.findall(_ADDED_SHARE):
             tag = added.get("tag")
             if tag in self.mount_tags() or existing.share_element(tag) is None:
-                mark.remove(added)
+                adopted.remove(added)
             else:
                 self.take_share(existing, tag)
 
@@ -224,18 +223,23 @@ class DomainXml:
             element.set("restart", "pending")
         drop_unused_mark(self.root)
 
-    def created_disks(self) -> list[str]:
-        """The disks whose images the collection created for this domain."""
-        mark = find_mark(self.root)
-        return [] if mark is None else [disk.get("key") or "" for disk in mark.iterfind(_CREATED)]
+    def created_disks(self, *, pending: bool = False) -> list[str]:
+        """The disks whose images the collection created for this domain; with ``pending`` those that it began to."""
+        marks = [disk for disk in mark.created_disks(self.root) if not pending or disk.get("pending")]
+        return [disk.get("key") or "" for disk in marks]
 
     def add_created_disk(self, key: str) -> None:
-        etree.SubElement(ensure_mark(self.root), _CREATED, key=key)
+        """Remember a disk whose image is about to be created."""
+        mark.add_created_disk(self.root, key)
+
+    def note_disk_created(self, key: str) -> None:
+        """Remember that the image of a disk is there."""
+        mark.note_disk_created(self.root, key)
 
     def _noted(self, name: str) -> str | None:
         """A value in the mark."""
-        mark = find_mark(self.root)
-        return None if mark is None else get(mark, f"@{name}")
+        found = find_mark(self.root)
+        return None if found is None else get(found, f"@{name}")
 
     # Shares and shared memory.
 
@@ -294,10 +298,10 @@ class DomainXml:
         element = self.share_element(tag)
         if element is not None:
             element.getparent().remove(element)
-        mark = find_mark(self.root)
-        for added in mark.findall(_ADDED_SHARE) if mark is not None else ():
+        found = find_mark(self.root)
+        for added in found.findall(_ADDED_SHARE) if found is not None else ():
             if added.get("tag") == tag:
-                mark.remove(added)
+                found.remove(added)
 
     def forget_daemon(self, tag: str) -> None:
         """Leave the choice of a share's virtiofsd to libvirt."""

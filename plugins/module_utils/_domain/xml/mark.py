@@ -13,6 +13,7 @@ from .places import Element, drop, ensure, etree, get, is_empty
 NAMESPACE = "https://github.com/ncrmro/keystone/virtiofs"
 MARK = f"{{{NAMESPACE}}}domain"
 _PLACE = f"metadata/{MARK}"
+_CREATED = f"{{{NAMESPACE}}}created-disk"
 
 
 def find_mark(root: Element) -> Element:
@@ -47,3 +48,20 @@ def drop_unused_mark(root: Element) -> None:
         metadata.remove(mark)
         if is_empty(metadata):
             root.remove(metadata)
+
+
+def created_disks(root: Element) -> list[Element]:
+    """What is noted of the disks that were created for a domain: their keys, and which creation is pending."""
+    mark = find_mark(root)
+    return [] if mark is None else mark.findall(_CREATED)
+
+
+def add_created_disk(root: Element, key: str) -> None:
+    if all(disk.get("key") != key for disk in created_disks(root)):
+        etree.SubElement(ensure_mark(root), _CREATED, key=key, pending="yes")
+
+
+def note_disk_created(root: Element, key: str) -> None:
+    for disk in created_disks(root):
+        if disk.get("key") == key:
+            disk.attrib.pop("pending", None)

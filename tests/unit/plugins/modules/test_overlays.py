@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import libvirt
 import pytest
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import disks
 from ansible_collections.keystone.virtiofs.plugins.modules import domain, domain_info
 
 Run = Callable[..., dict[str, Any]]
@@ -90,5 +92,29 @@ def test_a_disk_that_was_moved_is_not_created_again(run: Run, connection: libvir
     run(domain, **task)
     Path(disk).rename(f"{disk}.moved")
     attach_instead(connection, disk, f"{disk}.moved")
-    assert f"disk {disk} was created for the domain, which does not have it any more" in run(domain, **task)["msg"]
+    assert f"disk {disk} of the domain does not exist" in run(domain, **task)["msg"]
     assert not Path(disk).exists()
+
+
+def test_a_disk_whose_storage_is_not_mounted_is_not_created_again(run: Run, disk: str) -> None:
+    task = {"name": "vm", "disks": [{"path": disk, "size": 8}]}
+    run(domain, **task)
+    Path(disk).unlink()
+    assert f"disk {disk} of the domain does not exist" in run(domain, **task)["msg"]
+    run(domain, name="vm", state="absent")
+    assert "CreateDisk" in run(domain, **task)["actions"]
+
+
+def test_a_disk_whose_creation_was_not_finished_is_created(
+    run: Run, disk: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = {"name": "vm", "disks": [{"path": disk, "size": 8}]}
+    with monkeypatch.context() as context:
+        context.setattr(disks, "create_image", raise_full)
+        assert "No space left" in run(domain, **task)["msg"]
+    assert run(domain, **task)["actions"] == ["CreateDisk"]
+    assert run(domain, **task)["actions"] == []
+
+
+def raise_full(*_arguments: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
