@@ -23,6 +23,7 @@ read_only:
     - Whether the share is read-only. The host enforces this, whatever the guest does.
     - With libvirt 11.0 and virtiofsd 1.13, virtiofsd enforces it (C(<readonly/>)). On older hosts the share's source is
       a read-only bind mount of C(source), which has a line in C(/etc/fstab) and is removed together with the share.
+      File systems that are mounted below C(source) do not appear there.
     - Defaults to V(true) for C(/nix/store), for paths below it and for directories that contain it; otherwise V(false).
   type: bool
 nosuid:
