@@ -175,8 +175,9 @@ class DomainXml:
 
     @property
     def is_managed(self) -> bool:
-        """Whether this collection created the domain under its name. A clone or a renamed domain is somebody's own."""
-        return self._noted("managed") == self.name
+        """Whether this collection created the domain, under the name that the domain still has."""
+        created = self._noted("managed")
+        return created is not None and created == self.name
 
     @property
     def former_name(self) -> str | None:

@@ -10,7 +10,7 @@ from ..._domain.state_paths import STATE, domain_directory
 
 # Parts of a domain's directory that are removed together with the domain.
 _PARTS = ("bin", "boot", "nosuid", "ro")
-# Of these, what is there for shares.
+# Of these, the parts that shares use.
 _OF_SHARES = ("bin", "nosuid", "ro")
 
 
