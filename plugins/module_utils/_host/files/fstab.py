@@ -65,7 +65,8 @@ def _write(lines: list[bytes]) -> None:
     if FSTAB.is_symlink():
         raise HostError(
             f"{FSTAB} is a link to {FSTAB.resolve()}: another tool writes it",
-            fix="Upgrade to libvirt 11.0 and virtiofsd 1.13, which need no bind mount for a read-only share.",
+            fix="For a writable share, set nosuid to false, or have that tool mount the source with nosuid and nodev."
+            " For a read-only share, upgrade to libvirt 11.0 and virtiofsd 1.13, which need no bind mount.",
         )
     with tempfile.NamedTemporaryFile(dir=FSTAB.parent, delete=False) as new:
         new.write(b"".join(lines))

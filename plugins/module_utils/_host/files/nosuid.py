@@ -38,8 +38,12 @@ def is_nosuid_by_itself(path: str) -> bool:
 
 
 def mount_nosuid(state: str, domain: str, source: str) -> None:
-    """Mount ``source``, a real path, at itself, now and after a reboot. Raises InvalidInput for mounts below it."""
+    """Mount ``source``, a real path, at itself, now and after a reboot.
+
+    Raises InvalidInput for mounts below the source, and for a source that fstab mounts already.
+    """
     _require_no_mounts_below(source)
+    _require_no_line_of_its_own(source)
     marker = _marker(state, domain, source)
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()
@@ -79,4 +83,14 @@ def _require_no_mounts_below(source: str) -> None:
             f"source {source} has other file systems mounted below it ({', '.join(below[:3])}), which a mount with"
             " nosuid would hide",
             fix="Set nosuid to false, or share a directory without mounts below it.",
+        )
+
+
+def _require_no_line_of_its_own(source: str) -> None:
+    """At boot, systemd ignores a second line of fstab for a mount point."""
+    if any(target == source and origin != source for origin, target in fstab.entries()):
+        raise InvalidInput(
+            f"source {source} is a file system of its own, which /etc/fstab mounts without nosuid and nodev",
+            fix="Add nosuid,nodev to the options in /etc/fstab and run mount -o remount for the source, or set nosuid"
+            " to false.",
         )

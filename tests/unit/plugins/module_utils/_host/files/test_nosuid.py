@@ -68,6 +68,16 @@ def test_setuid_programs_and_devices_of_a_guest_are_plain_files(fstab: Path, sou
     assert setuid_works(source)
 
 
+def test_a_source_that_fstab_mounts_is_refused(fstab: Path, source: str, state: str) -> None:
+    """systemd would ignore a second line for the mount point, so the flags would be gone after a reboot."""
+    line = f"UUID=2 {source} ext4 nofail 0 2\n".replace("pro ject", r"pro\040ject")
+    fstab.write_text(fstab.read_text() + line)
+    with pytest.raises(InvalidInput, match="is a file system of its own") as caught:
+        nosuid.mount_nosuid(state, "vm", source)
+    assert "Add nosuid,nodev to the options in /etc/fstab" in caught.value.fix
+    assert not nosuid.list_nosuid(state, "vm")
+
+
 def test_nothing_is_left(fstab: Path, source: str, state: str) -> None:
     before = fstab.read_text()
     for _round in range(2):
