@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from .model import Observed, Options, disk_key
+from .xml.disks import backing_files
 
 
 def resolve_overlays(
@@ -14,14 +15,20 @@ def resolve_overlays(
     """The task with the overlay in the place of a disk that is the base of an attached one.
 
     Attached as a disk of its own, the base would be written to below its overlay. ``file_of`` returns the file of a
-    disk's key, ``bases_of`` the files that an attached disk is based on.
+    disk's key, ``bases_of`` the files that an attached disk is based on; of another machine's files only libvirt knows.
     """
     definition = observed.persistent or observed.live
     attached = {disk_key(disk): disk for disk in definition.disks()} if definition else {}
     listed = {disk_key(disk) for disk in wanted.get("disks") or ()}
-    if not attached or listed <= attached.keys():
+    if definition is None or listed <= attached.keys():
         return wanted
-    overlays = {base: disk for key, disk in attached.items() if key not in listed for base in bases_of(disk)}
+    known = backing_files((observed.live or definition).root)
+    overlays = {
+        base: disk
+        for key, disk in attached.items()
+        if key not in listed
+        for base in (*bases_of(disk), *known.get(disk["target"], ()))
+    }
 
     def resolved(disk: dict[str, Any]) -> dict[str, Any]:
         key = disk_key(disk)

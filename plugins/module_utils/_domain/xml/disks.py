@@ -55,6 +55,15 @@ def write_medium(root: Element, path: str) -> None:
             put(drive, "driver/@type", "raw")
 
 
+def backing_files(root: Element) -> dict[str, list[str]]:
+    """The files below the image of each disk by its target, as far as libvirt names them (of a running domain, all)."""
+    found: dict[str, list[str]] = {}
+    for disk in root.iterfind("devices/disk"):
+        sources = disk.iterfind(".//backingStore/source[@file]")
+        found[get(disk, "target/@dev") or ""] = [str(source.get("file")) for source in sources]
+    return found
+
+
 def free_target(root: Element, bus: str) -> str:
     """The first unused disk target of a bus: vda, vdb, ... or sda, sdb, ..."""
     prefix = "vd" if bus == "virtio" else "sd"
