@@ -201,8 +201,6 @@ class Preflight:
 
     def check_conflicts(self, plan: Plan) -> None:
         """Refuse to take, or to remove, what belongs to another domain; remember what this plan takes."""
-        if self._local:
-            self._limits().check_paths(plan.new_paths)
         define = next((action for action in plan.actions if isinstance(action, Define)), None)
         removed = {action.key for action in plan.actions if isinstance(action, RemoveDisk)}
         if define is None and not removed and not plan.new_paths:
@@ -210,6 +208,7 @@ class Preflight:
         before = define.expected if define else None
         macs = set(define.document.macs()) - set(before.macs() if before else ()) if define else set()
         taken = _disks(define.document).items() - _disks(before).items() if define else set()
+        self._check_limits(plan, removed | {key for key, _disk in taken})
         files = {self._file(key): Disk(key) for key in removed}
         files.update({self._file(key): disk for key, disk in taken})
         for name, other in self._other_domains(plan.name):
@@ -231,6 +230,12 @@ class Preflight:
                 )
         if define is not None and self._others is not None:
             self._others[plan.name] = define.document
+
+    def _check_limits(self, plan: Plan, disks_touched: Iterable[str]) -> None:
+        """Refuse what the host's administrator does not allow: new paths, volumes of a pool, files to be removed."""
+        if self._local and self._limits().exist:
+            touched = [path_safety.PathUse(plan.name, "disk", key, self._file(key)) for key in disks_touched]
+            self._limits().check_paths([*plan.new_paths, *touched])
 
     def _backing_images(self, theirs: Mapping[str, Disk]) -> set[str]:
         if not self._local:
