@@ -7,6 +7,8 @@ let
   cfg = config.keystone.virtualization.guest.virtiofs;
   prefix = "keystone.virtualization.guest.virtiofs";
 
+  hardening = import ./hardening.nix;
+
   ownStore = "/nix/store";
 
   # Without the characters that fstab and overlayfs read as separators or escapes.
@@ -98,6 +100,15 @@ let
       "remount-hook=/etc/${remountHook}"
     ]
   }";
+
+  # The settings of a service that changes the Nix database at boot.
+  registers =
+    hardening.sandboxed
+    // hardening.opensStore
+    // {
+      Type = "oneshot";
+      ReadWritePaths = "/nix";
+    };
 
   opensOverlayStore = {
     # systemd expands specifiers after a percent sign, and NixOS does not escape them.
@@ -296,7 +307,7 @@ in
             "keystone-store-registration.service"
             "nix-daemon.service"
           ];
-          serviceConfig.Type = "oneshot";
+          serviceConfig = registers;
           path = [ config.nix.package ];
           script = "nix-store --verify";
         };
@@ -308,7 +319,7 @@ in
           wantedBy = [ "multi-user.target" ];
           before = [ "nix-daemon.service" ];
           unitConfig.ConditionKernelCommandLine = "regInfo";
-          serviceConfig.Type = "oneshot";
+          serviceConfig = registers;
           path = [ config.nix.package ];
           script = ''
             read -r parameters </proc/cmdline
