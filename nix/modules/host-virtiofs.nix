@@ -11,7 +11,7 @@ let
   cfg = config.keystone.virtualization.host.virtiofs;
   prefix = "keystone.virtualization.host.virtiofs";
 
-  # The firewall rules need a known name: those of network-firewall.nft apply to virbr-ks*.
+  # The firewall rules need a known name: those of keystone-firewall.nft apply to virbr-ks*.
   bridge = "virbr-ks";
 
   network = ''
@@ -181,7 +181,7 @@ in
       })
 
       (lib.mkIf (cfg.network != null && cfg.networkFirewall) {
-        systemd.services.keystone-network-firewall = {
+        systemd.services.keystone-firewall = {
           description = "Firewall between this host and the guests of its networks";
           wantedBy = [ "multi-user.target" ];
           requiredBy = [ "keystone-network.service" ];
@@ -201,8 +201,8 @@ in
             CapabilityBoundingSet = "CAP_NET_ADMIN";
             RestrictAddressFamilies = "AF_NETLINK";
           };
-          script = "nft -f ${./network-firewall.nft}";
-          reload = "nft -f ${./network-firewall.nft}";
+          script = "nft -f ${./keystone-firewall.nft}";
+          reload = "nft -f ${./keystone-firewall.nft}";
           postStop = "nft delete table inet keystone_virtiofs || true";
         };
       })

@@ -15,7 +15,7 @@ from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, Wo
 
 LIMIT = 5.0
 OF_ROLE = sorted((CHECKOUT / "roles/host/files").glob("*.service"))
-OF_HOST = "keystone-network keystone-network-firewall keystone-nix-database keystone-store-views".split()
+OF_HOST = "keystone-firewall keystone-network keystone-nix-database keystone-store-views".split()
 OF_GUEST = {"keystone-store-registration": "closure", "keystone-store-verification": "closure"}
 
 

@@ -94,11 +94,11 @@ def test_the_firewall_lets_guests_ask_for_an_address(world: World) -> None:
 
 
 def test_the_network_starts_behind_the_firewall(world: World) -> None:
-    service = world.host("systemd.services.keystone-network-firewall")
+    service = world.host("systemd.services.keystone-firewall")
     assert service["requiredBy"] == ["keystone-network.service"]
     assert {"keystone-network.service", "libvirtd.service"} <= set(service["before"])
     assert re.fullmatch(r"nft -f /\S+network-firewall\.nft", service["script"])
-    assert "keystone-network-firewall" not in world.host("systemd.services", "networkFirewall = false;")
+    assert "keystone-firewall" not in world.host("systemd.services", "networkFirewall = false;")
 
 
 def test_without_a_network_nothing_is_started(world: World) -> None:
