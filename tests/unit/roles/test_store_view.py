@@ -208,3 +208,16 @@ def test_a_domain_whose_name_is_no_directorys_is_refused(
     with pytest.raises(SystemExit):
         host.run("remove", domain, monkeypatch=monkeypatch)
     assert "cannot be the name of a directory" in capsys.readouterr().err
+
+
+def test_waiting_for_another_run_has_a_limit_and_names_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host.program, "LOCK_TIMEOUT", 0)
+    holder = rf"process {os.getpid()} has held .*lock for 0 s"
+    with host.program.one_at_a_time(), pytest.raises(SystemExit, match=holder):
+        host.run("restore", monkeypatch=monkeypatch)
+    host.run("restore", monkeypatch=monkeypatch)
+
+
+def test_another_user_cannot_open_the_lock(host: Host) -> None:
+    with host.program.one_at_a_time():
+        assert host.program.LOCK.stat().st_mode & 0o777 == 0o600
