@@ -97,7 +97,7 @@ def test_the_network_starts_behind_the_firewall(world: World) -> None:
     service = world.host("systemd.services.keystone-firewall")
     assert service["requiredBy"] == ["keystone-network.service"]
     assert {"keystone-network.service", "libvirtd.service"} <= set(service["before"])
-    assert re.fullmatch(r"nft -f /\S+network-firewall\.nft", service["script"])
+    assert re.fullmatch(r"nft -f /\S+keystone-firewall\.nft", service["script"])
     assert "keystone-firewall" not in world.host("systemd.services", "networkFirewall = false;")
 
 

@@ -33,11 +33,13 @@ _TIMEOUT = 90.0
 
 
 # Nothing in these means anything to a shell, to ssh's configuration or to known_hosts, or starts an option.
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
 _WORDS = {
-    "name": (_NAME, "letters, digits, dots, dashes and underscores"),
+    "name": (
+        re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}"),
+        "letters, digits, dots, colons, dashes and underscores",
+    ),
     "address": (re.compile(r"[A-Za-z0-9_:][A-Za-z0-9._:%-]{0,254}"), "an IP address or a host name"),
-    "user": (_NAME, "letters, digits, dots, dashes and underscores"),
+    "user": (re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}"), "letters, digits, dots, dashes and underscores"),
 }
 _HOST_KEY = re.compile(rf"((?:{'|'.join(HOST_KEY_TYPES)}) [A-Za-z0-9+/]{{1,4096}}={{0,2}})(?: [ -~]*)?")
 
