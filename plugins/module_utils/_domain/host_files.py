@@ -19,6 +19,7 @@ from .model import (
     UnmountNosuid,
     WriteWrapper,
 )
+from .schema import is_below
 from .state_paths import bound_source, wrapper_flags
 from .xml.document import DomainXml
 
@@ -40,10 +41,10 @@ def plan_host_files(
     prepare: list[Action] = [MountNosuid(source) for source in sorted(nosuid) if not host.nosuid.get(source)]
     for source, daemon in sorted(paths):
         original = bound_source(source)
-        if original and not host.binds.get(source):
+        if original and is_below(source, host.state) and not host.binds.get(source):
             prepare.append(BindReadOnly(host.real_path(original), source))
         flags = wrapper_flags(daemon)
-        if flags and not host.wrappers.get(daemon) and host.virtiofsd:
+        if flags and is_below(daemon, host.state) and not host.wrappers.get(daemon) and host.virtiofsd:
             prepare.append(WriteWrapper(daemon, host.virtiofsd.path, flags))
     sources, daemons = {source for source, _daemon in paths}, {daemon for _source, daemon in paths}
     clean_up: list[Action] = [Unbind(target) for target in sorted(set(host.binds) - sources)]

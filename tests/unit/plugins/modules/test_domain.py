@@ -53,7 +53,7 @@ STORY: list[tuple[dict[str, Any], list[str]]] = [
 @pytest.fixture
 def places(tmp_path: Path) -> dict[str, str]:
     """The names of STORY as real paths."""
-    for name in ("source", "other", "keystone-virtiofs/domains"):
+    for name in ("source", "other", ".local/share/keystone-virtiofs/domains"):
         (tmp_path / name).mkdir(parents=True)
     return {"SOURCE": f"{tmp_path}/source", "OTHER": f"{tmp_path}/other", "DISK": f"{tmp_path}/disk.qcow2"}
 

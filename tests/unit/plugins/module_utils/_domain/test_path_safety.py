@@ -149,6 +149,28 @@ def test_every_path_of_a_definition_is_seen() -> None:
     assert {use.what for use in plan.new_paths} == path_safety.OPTIONS - {"backing"}
 
 
+# What the collection keeps on the host, and what only looks like it.
+
+FOREIGN = """<domain type="qemu"><name>vm</name><memory>1024</memory><os><type>hvm</type></os><devices>
+<filesystem type="mount"><driver type="virtiofs"/><binary path="%s"/><source dir="%s"/><target dir="data"/></filesystem>
+</devices></domain>"""
+
+
+@pytest.mark.parametrize(
+    "root",
+    ["/srv/project/keystone-virtiofs", "/srv/x/var/lib/keystone-virtiofs", "/srv/.local/share/keystone-virtiofs"],
+)
+def test_a_path_elsewhere_that_looks_like_a_bind_mount_is_none(root: str) -> None:
+    source, daemon = f"{root}/domains/vm/ro/%2Fetc", f"{root}/domains/vm/bin/virtiofsd,cache=metadata"
+    observed = Observed("vm", persistent=DomainXml(FOREIGN % (daemon, source)), run_state="stopped")
+    assert observed.persistent is not None
+    found = observed.persistent.shares()["data"]
+    if "/.local/share/" not in root:  # where the state of a session may be
+        assert (found["source"], found["read_only"], found["cache"]) == (source, False, "auto")
+    plan = plan_domain(domain(memory=512), observed, TRIXIE)
+    assert [type(action).__name__ for action in plan.actions] == ["Define"]
+
+
 # The mount with nosuid.
 
 
