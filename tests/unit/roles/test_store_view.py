@@ -118,6 +118,15 @@ def test_nothing_in_a_view_can_be_written(host: Host, run: Any) -> None:
             write()
 
 
+def test_nothing_is_mounted_below_the_names_where_mounts_are_shared(host: Host, run: Any, tmp_path: Path) -> None:
+    """As on every host with systemd; a copy of a mount there would be writable."""
+    subprocess.run(["mount", "--bind", "--make-shared", tmp_path, tmp_path], check=True)
+    run("show", DOMAIN, host.system)
+    names = host.store.with_name("names")
+    assert [point for point in host.program.read_mount_points() if names in point.parents] == []
+    assert host.names() == base_names(host.system, host.library, host.link)
+
+
 def test_trimming_keeps_the_closure(host: Host, run: Any) -> None:
     run("show", DOMAIN, host.system, host.other)
     removed = {f"- {host.program.STORE / Path(path).name}" for path in (host.system, host.link, host.other)}
