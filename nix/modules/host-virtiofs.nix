@@ -29,6 +29,11 @@ let
 
   hardening = import ./hardening.nix;
 
+  loadFirewall = ''
+    nft --file - <<'RULES'
+    ${builtins.readFile ./keystone-firewall.nft}RULES
+  '';
+
   database = "/var/lib/keystone-virtiofs/database";
 
   storeView = pkgs.writeScript "keystone-store-view" ''
@@ -201,8 +206,8 @@ in
             CapabilityBoundingSet = "CAP_NET_ADMIN";
             RestrictAddressFamilies = "AF_NETLINK";
           };
-          script = "nft -f ${./keystone-firewall.nft}";
-          reload = "nft -f ${./keystone-firewall.nft}";
+          script = loadFirewall;
+          reload = loadFirewall;
           postStop = "nft delete table inet keystone_virtiofs || true";
         };
       })

@@ -97,7 +97,8 @@ def test_the_network_starts_behind_the_firewall(world: World) -> None:
     service = world.host("systemd.services.keystone-firewall")
     assert service["requiredBy"] == ["keystone-network.service"]
     assert {"keystone-network.service", "libvirtd.service"} <= set(service["before"])
-    assert re.fullmatch(r"nft -f /\S+keystone-firewall\.nft", service["script"])
+    rules = (CHECKOUT / "nix/modules/keystone-firewall.nft").read_text()
+    assert service["script"] == service["reload"] == f"nft --file - <<'RULES'\n{rules}RULES\n"
     assert "keystone-firewall" not in world.host("systemd.services", "networkFirewall = false;")
 
 
