@@ -12,6 +12,8 @@ let
   cfg = config.keystone.virtualization.guest.virtiofs;
   prefix = "keystone.virtualization.guest.virtiofs";
 
+  hardening = import ./hardening.nix;
+
   ownStore = "/nix/store";
 
   # Without the characters that fstab and overlayfs read as separators or escapes.
@@ -103,6 +105,15 @@ let
       "remount-hook=/etc/${remountHook}"
     ]
   }";
+
+  # The settings of a service that changes the Nix database at boot.
+  registers =
+    hardening.sandboxed
+    // hardening.opensStore
+    // {
+      Type = "oneshot";
+      ReadWritePaths = "/nix";
+    };
 
   opensOverlayStore = {
     # systemd expands specifiers after a percent sign, and NixOS does not escape them.
@@ -334,7 +345,7 @@ in
             "keystone-store-registration.service"
             "nix-daemon.service"
           ];
-          serviceConfig.Type = "oneshot";
+          serviceConfig = registers;
           path = [ config.nix.package ];
           script = "nix-store --verify";
         };
@@ -346,7 +357,7 @@ in
           wantedBy = [ "multi-user.target" ];
           before = [ "nix-daemon.service" ];
           unitConfig.ConditionKernelCommandLine = "regInfo";
-          serviceConfig.Type = "oneshot";
+          serviceConfig = registers;
           path = [ config.nix.package ];
           script = ''
             read -r parameters </proc/cmdline

@@ -11,8 +11,8 @@ let
   cfg = config.keystone.virtualization.host.virtiofs;
   prefix = "keystone.virtualization.host.virtiofs";
 
-  # The firewall rule needs a fixed name; the kernel allows 15 bytes.
-  bridge = "virbr-keystone";
+  # The firewall rules need a known name: those of keystone-firewall.nft apply to virbr-ks*.
+  bridge = "virbr-ks";
 
   network = ''
     <network>
@@ -25,6 +25,13 @@ let
         </dhcp>
       </ip>
     </network>
+  '';
+
+  hardening = import ./hardening.nix;
+
+  loadFirewall = ''
+    nft --file - <<'RULES'
+    ${builtins.readFile ./keystone-firewall.nft}RULES
   '';
 
   database = "/var/lib/keystone-virtiofs/database";
@@ -82,6 +89,16 @@ in
       default = "192.168.100";
       example = "10.20.30";
       description = "The first three bytes of the addresses in that network.";
+    };
+
+    networkFirewall = lib.mkOption {
+      type = lib.types.bool;
+      default = true;
+      example = false;
+      description = ''
+        Whether guests of that network, and of networks that the Ansible role `vm` creates, reach no service of this machine,
+        at none of its addresses, except DHCP and DNS of the network.
+      '';
     };
 
     exportDatabase = lib.mkOption {
@@ -145,7 +162,7 @@ in
           requires = [ "libvirtd.socket" ];
           after = [ "libvirtd.socket" ];
           path = [ config.virtualisation.libvirtd.package ];
-          serviceConfig = {
+          serviceConfig = hardening.sandboxed // {
             Type = "oneshot";
             RemainAfterExit = true;
           };
@@ -170,6 +187,33 @@ in
         };
       })
 
+      (lib.mkIf (cfg.network != null && cfg.networkFirewall) {
+        systemd.services.keystone-firewall = {
+          description = "Firewall between this host and the guests of its networks";
+          wantedBy = [ "multi-user.target" ];
+          requiredBy = [ "keystone-network.service" ];
+          # A restart or reload of nftables.service may flush all rules.
+          after = [ "nftables.service" ];
+          partOf = [ "nftables.service" ];
+          unitConfig.ReloadPropagatedFrom = "nftables.service";
+          path = [ pkgs.nftables ];
+          # The rules must be in force when a network starts with the host.
+          before = [
+            "libvirtd.service"
+            "keystone-network.service"
+          ];
+          serviceConfig = hardening.sandboxed // {
+            Type = "oneshot";
+            RemainAfterExit = true;
+            CapabilityBoundingSet = "CAP_NET_ADMIN";
+            RestrictAddressFamilies = "AF_NETLINK";
+          };
+          script = loadFirewall;
+          reload = loadFirewall;
+          postStop = "nft delete table inet keystone_virtiofs || true";
+        };
+      })
+
       (lib.mkIf cfg.shareClosureOnly {
         # The roles expect the program at this path on every distribution.
         systemd.tmpfiles.rules = [ "L+ /usr/local/sbin/keystone-store-view - - - - ${storeView}" ];
@@ -181,10 +225,13 @@ in
           before = [ "libvirtd.service" ];
           unitConfig.ConditionPathExistsGlob = "/var/lib/keystone-virtiofs/domains/*/view";
           path = [ config.nix.package ];
-          serviceConfig = {
-            Type = "oneshot";
-            ExecStart = "${storeView} restore";
-          };
+          serviceConfig =
+            hardening.inSharedMounts
+            // hardening.opensStore
+            // {
+              Type = "oneshot";
+              ExecStart = "${storeView} restore";
+            };
         };
       })
 
@@ -194,7 +241,14 @@ in
           wantedBy = [ "multi-user.target" ];
           before = [ "libvirtd.service" ];
           path = [ config.nix.package ];
-          serviceConfig.Type = "oneshot";
+          serviceConfig =
+            hardening.sandboxed
+            // hardening.opensStore
+            // {
+              Type = "oneshot";
+              StateDirectory = "keystone-virtiofs";
+              ReadWritePaths = "/nix";
+            };
           unitConfig.StartLimitIntervalSec = 0; # each build starts it
           script = ''
             set -o pipefail

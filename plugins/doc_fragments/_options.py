@@ -31,8 +31,9 @@ nosuid:
     - Whether the host mounts a writable C(source) at itself with C(nosuid) and C(nodev). Root of the guest can make
       setuid programs and device nodes in the share; with this mount they are plain files for the users of the host.
     - The mount has a line in C(/etc/fstab). It is removed together with the last share of the source.
-    - A new writable share gets V(true) if the module runs on the host as root and C(source) is not on a file system
-      that has these mount options already. Other file systems must not be mounted below C(source).
+    - A share that is new and writable, that becomes writable or that gets another C(source) has V(true) if the module
+      runs on the host as root and C(source) is not on a file system that has these mount options already. Other file
+      systems must not be mounted below C(source).
   type: bool
 queue_size:
   description:

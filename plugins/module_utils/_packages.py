@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 _INSTALL = {"debian": "apt-get install", "fedora": "dnf install", "arch": "pacman -S"}
 _PACKAGES = {
     "libvirt": {
-        "debian": "libvirt-daemon-system libvirt-clients dnsmasq-base",
-        "fedora": "libvirt-daemon-kvm libvirt-daemon-config-network libvirt-client dnsmasq",
-        "arch": "libvirt dnsmasq",
+        "debian": "libvirt-daemon-system libvirt-clients dnsmasq-base nftables",
+        "fedora": "libvirt-daemon-kvm libvirt-daemon-config-network libvirt-client dnsmasq nftables",
+        "arch": "libvirt dnsmasq nftables",
         "nixos": "virtualisation.libvirtd.enable = true;",
     },
     "QEMU": {

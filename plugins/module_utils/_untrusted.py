@@ -30,8 +30,10 @@ _HOST_KEY_BYTES = 4096
 _STORE_PATH = re.compile(r"/nix/store/[0-9abcdfghijklmnpqrsvwxyz]{32}-[0-9A-Za-z+?=_-][0-9A-Za-z+.?=_-]{0,210}")
 
 # Control characters but tab and newline, C1 included; marks that change the direction of text; other line separators;
-# lone surrogates, which cannot be encoded.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# lone surrogates, which cannot be encoded; what XML refuses.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
 
 
 def printable(text: str) -> str:

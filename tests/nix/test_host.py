@@ -93,9 +93,18 @@ def test_the_network_is_there_when_the_host_is_up(world: World) -> None:
 
 
 def test_the_firewall_lets_guests_ask_for_an_address(world: World) -> None:
-    interface = world.host("networking.firewall.interfaces")["virbr-keystone"]
+    interface = world.host("networking.firewall.interfaces")["virbr-ks"]
     assert interface == {"allowedTCPPorts": [53], "allowedUDPPorts": [53, 67]}
-    assert '<bridge name="virbr-keystone"/>' in world.host(f"{NETWORK}.script")
+    assert '<bridge name="virbr-ks"/>' in world.host(f"{NETWORK}.script")
+
+
+def test_the_network_starts_behind_the_firewall(world: World) -> None:
+    service = world.host("systemd.services.keystone-firewall")
+    assert service["requiredBy"] == ["keystone-network.service"]
+    assert {"keystone-network.service", "libvirtd.service"} <= set(service["before"])
+    rules = (CHECKOUT / "nix/modules/keystone-firewall.nft").read_text()
+    assert service["script"] == service["reload"] == f"nft --file - <<'RULES'\n{rules}RULES\n"
+    assert "keystone-firewall" not in world.host("systemd.services", "networkFirewall = false;")
 
 
 def test_without_a_network_nothing_is_started(world: World) -> None:
@@ -128,7 +137,7 @@ def test_the_store_views_are_as_on_other_distributions(world: World) -> None:
     (link,) = (rule.split() for rule in rules if "store-view" in rule)
     assert link[:2] == ["L+", "/usr/local/sbin/keystone-store-view"]
     service = world.host("systemd.services.keystone-store-views", "shareClosureOnly = true;")
-    assert service["serviceConfig"] == {"Type": "oneshot", "ExecStart": f"{link[-1]} restore"}
+    assert service["serviceConfig"]["ExecStart"] == f"{link[-1]} restore"
     theirs = (CHECKOUT / "roles/host/files/keystone-store-views.service").read_text()
     assert f"ConditionPathExistsGlob={service['unitConfig']['ConditionPathExistsGlob']}\n" in theirs
 

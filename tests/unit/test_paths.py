@@ -19,7 +19,7 @@ TREES: dict[str, set[str] | None] = {
     "/var/cache/keystone-virtiofs": None,
     "/var/log/keystone-virtiofs": None,
     "/run/keystone-virtiofs": None,
-    "/etc/keystone-virtiofs": {"limits.json"},
+    "/etc/keystone-virtiofs": {"keystone-firewall.nft", "limits.json"},
     "/nix/var/nix/gcroots/keystone-virtiofs": {"domains", "seed"},
 }
 PLACE = re.compile(r"(?:/var/(?:lib|cache|log)|/run|/etc|/nix/var/nix/gcroots)/keystone[^\s\"'`<>(){},;:|*\[\]]*")

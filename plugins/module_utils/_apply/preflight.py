@@ -228,8 +228,6 @@ class Preflight:
 
     def check_conflicts(self, plan: Plan) -> None:
         """Refuse to take, or to remove, what belongs to another domain; remember what this plan takes."""
-        if self._local:
-            self._limits().check_paths(plan.new_paths)
         if RemoveState() in plan.actions:
             self._warn_of_clones(plan.name)
         define = next((action for action in plan.actions if isinstance(action, Define)), None)
@@ -239,6 +237,7 @@ class Preflight:
         before = define.expected if define else None
         macs = set(define.document.macs()) - set(before.macs() if before else ()) if define else set()
         taken = _disks(define.document).items() - _disks(before).items() if define else set()
+        self._check_limits(plan, removed | {key for key, _disk in taken})
         files = {file_of(self._gateway, key): Disk(key) for key in removed}
         files.update({file_of(self._gateway, key): disk for key, disk in taken})
         for name, other in self._other_domains(plan.name):
@@ -270,6 +269,13 @@ class Preflight:
                     f"domain {other} has shares with mounts or wrappers of domain {name}, which are removed; a task of"
                     f" keystone.virtiofs.domain on {other} gives it some of its own"
                 )
+
+    def _check_limits(self, plan: Plan, disks_touched: Iterable[str]) -> None:
+        """Refuse what the host's administrator does not allow: new paths, volumes of a pool, files to be removed."""
+        if self._local and self._limits().exist:
+            files = {key: file_of(self._gateway, key) for key in disks_touched}
+            touched = [path_safety.PathUse(plan.name, "disk", key, file) for key, file in files.items()]
+            self._limits().check_paths([*plan.new_paths, *touched])
 
     def _backing_images(self, theirs: Mapping[str, Disk]) -> set[str]:
         if not self._local:

@@ -58,16 +58,24 @@ def plan_host_files(
 
 
 def _nosuid_sources(listed: Iterable[Options], shares: Iterable[Options], observed: Observed, host: Host) -> set[str]:
-    """The writable sources that are to be mounted with nosuid: those of new shares by default, others as they are."""
+    """The writable sources that are to be mounted with nosuid.
+
+    That is the default of a share that exposes a source writable for the first time; what was decided once stays.
+    """
     asked = {share["tag"]: share.get("nosuid") for share in listed}
     before = observed.persistent or observed.live
-    old = before.shares() if before else {}
+    old = {tag: _writable_source(share, host) for tag, share in before.shares().items()} if before else {}
     found = set()
     for share in shares:
-        tag, source = share["tag"], share["source"] and host.real_path(share["source"])
-        if not source or share["read_only"] or host.session or source in host.ignores_setuid:
+        tag, source = share["tag"], _writable_source(share, host)
+        if not source or host.session or source in host.ignores_setuid:
             continue
-        by_default = source in host.nosuid or (tag in asked and tag not in old)
+        by_default = source in host.nosuid or (tag in asked and old.get(tag) != source)
         if by_default if asked.get(tag) is None else asked[tag]:
             found.add(source)
     return found
+
+
+def _writable_source(share: Options, host: Host) -> str | None:
+    """The real path of the directory that a share lets its guest write to."""
+    return None if share["read_only"] or not share["source"] else host.real_path(share["source"])

@@ -21,8 +21,12 @@ store that the guest is shown). ``guests/``: ``ssh`` (the key that opens each gu
 copy of the Nix database for guests. ``benchmark/``: data of a run.
 """
 
-_BIND = re.compile(r".*/keystone-virtiofs/domains/[^/]+/ro/(?P<source>[^/]+)$")
-_WRAPPER = re.compile(r".*/keystone-virtiofs/domains/[^/]+/bin/virtiofsd(?P<flags>(,[^/]*)?)$")
+SESSION_STATE = ".local/share/keystone-virtiofs"
+"""The same for the domains of a user's session, in the user's home directory."""
+
+_DOMAIN = rf"(?:{STATE}|/.+/{re.escape(SESSION_STATE)})/{DOMAINS}/[^/]+"
+_BIND = re.compile(rf"{_DOMAIN}/ro/(?P<source>[^/]+)\Z")
+_WRAPPER = re.compile(rf"{_DOMAIN}/bin/virtiofsd(?P<flags>(,[^/]*)?)\Z")
 
 
 class ShareBackend(NamedTuple):

@@ -23,7 +23,7 @@ else:
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
 
 from .._domain.model import Observed
-from .._domain.xml.document import DomainXml, volume_xml
+from .._domain.xml.document import DomainXml, pool_file, volume_xml
 from .._errors import GatewayError, WaitTimeout
 from .._untrusted import MOST_ADDRESSES, address
 from .._waiting import wait_until
@@ -173,11 +173,11 @@ class Gateway:
             return int(volume.info()[1]) // 2**20, "<format type='qcow2'/>" in volume.XMLDesc(0)
 
     def volume_path(self, pool: str, name: str) -> str | None:
-        """The file of a storage volume; None when it, or its pool, does not exist."""
-        try:
-            return str(self._connection.storagePoolLookupByName(pool).storageVolLookupByName(name).path())
-        except libvirt.libvirtError:
-            return None
+        """The file of a storage volume, which need not exist yet; None where libvirt cannot tell."""
+        with suppress(GatewayError, libvirt.libvirtError):
+            volume, found = self._find_volume(pool, name), self._connection.storagePoolLookupByName(pool)
+            return str(volume.path()) if volume else pool_file(found.XMLDesc(0), name)
+        return None
 
     def addresses(self, name: str) -> list[str]:
         """The IP addresses of a running domain, from DHCP leases (the newest first), else from the guest agent."""

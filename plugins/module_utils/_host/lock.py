@@ -2,8 +2,9 @@
 """Locks of a host: what must not happen twice at a time, and who holds it.
 
 ``domain:NAME`` serialises tasks that change one domain. ``host`` is held only while ports are chosen and definitions
-written, never while a program runs on a guest's bytes. ``fstab`` is held while /etc/fstab is replaced. They are taken
-in this order, so that no two tasks wait for each other. ``store-image:PATH`` is held alone, while an image is made.
+written, never while a program runs on a guest's bytes. ``nosuid`` is held while a source of several domains is mounted
+or unmounted, ``fstab`` while /etc/fstab is replaced. They are taken in this order, so that no two tasks wait for each
+other. ``store-image:PATH`` is held alone, while an image is made.
 """
 
 from __future__ import annotations

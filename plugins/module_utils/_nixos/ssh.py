@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import _commands
-from .._errors import HostError
+from .._errors import HostError, InvalidInput
+from .._untrusted import HOST_KEY_TYPES
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -28,6 +30,18 @@ _NOT_CONNECTED = (255,)
 # And sshpass's, for a wrong password, and for a host key that is unknown or has changed.
 _NOT_CONNECTED_BY_PASSWORD = (255, 5, 6, 7)
 _TIMEOUT = 90.0
+
+
+# Nothing in these means anything to a shell, to ssh's configuration or to known_hosts, or starts an option.
+_WORDS = {
+    "name": (
+        re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}"),
+        "letters, digits, dots, colons, dashes and underscores",
+    ),
+    "address": (re.compile(r"[A-Za-z0-9_:][A-Za-z0-9._:%-]{0,254}"), "an IP address or a host name"),
+    "user": (re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}"), "letters, digits, dots, dashes and underscores"),
+}
+_HOST_KEY = re.compile(rf"((?:{'|'.join(HOST_KEY_TYPES)}) [A-Za-z0-9+/]{{1,4096}}={{0,2}})(?: [ -~]*)?")
 
 
 class Unreachable(HostError):
@@ -49,10 +63,14 @@ class Target:
     @classmethod
     def of(cls, params: dict[str, Any], directory: str) -> Target:
         """The target of a module's options. ``directory`` is where a known_hosts file for ``host_key`` is written."""
+        for option, (pattern, form) in _WORDS.items():
+            word = params[option] or (params["name"] if option == "address" else "")
+            if not pattern.fullmatch(word):
+                raise InvalidInput(f"{option}: {word!r} is not of the form {form}", fix=f"Correct {option}.")
         known_hosts = params["known_hosts"]
         if params["host_key"]:
             known_hosts = f"{directory}/known_hosts"
-            Path(known_hosts).write_text(f"{params['name']} {params['host_key']}\n")
+            Path(known_hosts).write_text(f"{params['name']} {_plain_key(params['host_key'])}\n")
         return cls(
             name=params["name"],
             address=params["address"] or params["name"],
@@ -92,6 +110,14 @@ class Target:
         as_root = [] if self.user == "root" else ["sudo", "-n"]
         program = ["sshpass", "-e", "ssh"] if self.password else ["ssh"]
         return [*program, *self.options(), "-l", self.user, "--", self.address, shlex.join([*as_root, *remote])]
+
+
+def _plain_key(text: str) -> str:
+    """A host key without its comment; raises InvalidInput for anything else."""
+    match = _HOST_KEY.fullmatch(text)
+    if not match:
+        raise InvalidInput(f"host_key: {text!r} is not of the form TYPE KEY", fix="Correct host_key.")
+    return match[1]
 
 
 class Connection:

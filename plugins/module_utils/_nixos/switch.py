@@ -288,7 +288,7 @@ def _copy(target: Target, toplevel: str) -> None:
     command = ["nix", "--extra-experimental-features", "nix-command", "copy", "--no-check-sigs"]
     as_root = "" if target.user == "root" else "?remote-program=sudo%20-n%20nix-store"
     store = f"ssh://{target.user}@{target.address}{as_root}"
-    _commands.check([*command, "--to", store, toplevel], timeout=_COPY_TIMEOUT, environment=ssh_options)
+    _commands.check([*command, "--to", store, "--", toplevel], timeout=_COPY_TIMEOUT, environment=ssh_options)
 
 
 def _store(*arguments: str) -> str:

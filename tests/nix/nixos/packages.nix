@@ -16,6 +16,7 @@ let
     "libvirt"
     "mmdebstrap"
     "molecule"
+    "nftables"
     "nix"
     "nixfmt"
     "nixfmt-tree"

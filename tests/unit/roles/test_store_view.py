@@ -118,6 +118,15 @@ def test_nothing_in_a_view_can_be_written(host: Host, run: Any) -> None:
             write()
 
 
+def test_nothing_is_mounted_below_the_names_where_mounts_are_shared(host: Host, run: Any, tmp_path: Path) -> None:
+    """As on every host with systemd; a copy of a mount there would be writable."""
+    subprocess.run(["mount", "--bind", "--make-shared", tmp_path, tmp_path], check=True)
+    run("show", DOMAIN, host.system)
+    names = host.store.with_name("names")
+    assert [point for point in host.program.read_mount_points() if names in point.parents] == []
+    assert host.names() == base_names(host.system, host.library, host.link)
+
+
 def test_trimming_keeps_the_closure(host: Host, run: Any) -> None:
     run("show", DOMAIN, host.system, host.other)
     removed = {f"- {host.program.STORE / Path(path).name}" for path in (host.system, host.link, host.other)}
@@ -208,3 +217,16 @@ def test_a_domain_whose_name_is_no_directorys_is_refused(
     with pytest.raises(SystemExit):
         host.run("remove", domain, monkeypatch=monkeypatch)
     assert "cannot be the name of a directory" in capsys.readouterr().err
+
+
+def test_waiting_for_another_run_has_a_limit_and_names_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host.program, "LOCK_TIMEOUT", 0)
+    holder = rf"process {os.getpid()} has held .*lock for 0 s"
+    with host.program.one_at_a_time(), pytest.raises(SystemExit, match=holder):
+        host.run("restore", monkeypatch=monkeypatch)
+    host.run("restore", monkeypatch=monkeypatch)
+
+
+def test_another_user_cannot_open_the_lock(host: Host) -> None:
+    with host.program.one_at_a_time():
+        assert host.program.LOCK.stat().st_mode & 0o777 == 0o600

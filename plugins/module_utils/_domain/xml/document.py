@@ -58,6 +58,12 @@ def volume_xml(name: str, size: int, image_format: str, backing: str | None) -> 
     return str(etree.tostring(volume, encoding="unicode"))
 
 
+def pool_file(text: str, volume: str) -> str | None:
+    """The file of a new volume in a storage pool; None for a pool that has no directory."""
+    directory = _parsed(text, "libvirt").findtext("target/path")
+    return f"{directory}/{volume}" if directory else None
+
+
 def _parsed(text: str, origin: str) -> Element:
     """The root of a well-formed document.
 

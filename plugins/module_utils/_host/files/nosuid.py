@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 from ..._domain.state_paths import DOMAINS, domain_directory
 from ..._errors import InvalidInput
 from ..._mounts import Mount, read_mounts
+from .. import lock
 from . import fstab, mounting
 from .state import remove_part
 
@@ -24,7 +25,7 @@ def list_nosuid(state: str, domain: str) -> dict[str, bool]:
     root = Path(domain_directory(state, domain), "nosuid")
     sources = [unquote(marker.name) for marker in sorted(root.iterdir())] if root.is_dir() else []
     lasting = fstab.entries()
-    return {source: (source, source) in lasting and is_nosuid(source) for source in sources}
+    return {source: (source, source) in lasting and _is_mounted(source) for source in sources}
 
 
 def is_nosuid(path: str) -> bool:
@@ -33,8 +34,9 @@ def is_nosuid(path: str) -> bool:
 
 
 def is_nosuid_by_itself(path: str) -> bool:
-    """The same without the collection's doing."""
-    return is_nosuid(path) and (path, path) not in fstab.entries()
+    """The same without the collection's doing, for this path or a directory above it."""
+    mount_point = _mount_of(path).mount_point
+    return is_nosuid(path) and (mount_point, mount_point) not in fstab.entries()
 
 
 def mount_nosuid(state: str, domain: str, source: str) -> None:
@@ -44,26 +46,33 @@ def mount_nosuid(state: str, domain: str, source: str) -> None:
     """
     _require_no_mounts_below(source)
     _require_no_line_of_its_own(source)
-    marker = _marker(state, domain, source)
-    marker.parent.mkdir(parents=True, exist_ok=True)
-    marker.touch()
-    fstab.add_bind(source, source, "nosuid,nodev")
-    if not is_nosuid(source):
-        mounting.bind(source, source, mounting.NOSUID | mounting.NODEV)
+    with lock.exclusive("nosuid"):
+        marker = _marker(state, domain, source)
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+        fstab.add_bind(source, source, "nosuid,nodev")
+        if not _is_mounted(source):
+            mounting.bind(source, source, mounting.NOSUID | mounting.NODEV)
 
 
 def unmount_nosuid(state: str, domain: str, source: str) -> None:
     """Undo mount_nosuid, unless another domain needs the mount as well."""
-    marker = _marker(state, domain, source)
-    others = (path for path in Path(state, DOMAINS).glob(f"*/nosuid/{quote(source, safe='')}") if path != marker)
-    # A mount without our line in fstab is the administrator's.
-    if not any(others) and (source, source) in fstab.entries():
-        if _mount_of(source).mount_point == source and is_nosuid(source):
-            mounting.unmount_once(source)
-        fstab.remove(source, source)
-    marker.unlink(missing_ok=True)
-    if marker.parent.is_dir():
-        remove_part(marker.parent)
+    with lock.exclusive("nosuid"):
+        marker = _marker(state, domain, source)
+        others = (path for path in Path(state, DOMAINS).glob(f"*/nosuid/{quote(source, safe='')}") if path != marker)
+        # A mount without our line in fstab is the administrator's.
+        if not any(others) and (source, source) in fstab.entries():
+            if _is_mounted(source):
+                mounting.unmount_once(source)
+            fstab.remove(source, source)
+        marker.unlink(missing_ok=True)
+        if marker.parent.is_dir():
+            remove_part(marker.parent)
+
+
+def _is_mounted(source: str) -> bool:
+    """A directory has its own mount: that of a directory above it goes with another share."""
+    return _mount_of(source).mount_point == source and is_nosuid(source)
 
 
 def _marker(state: str, domain: str, source: str) -> Path:

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from ..._domain.state_paths import STATE, domain_directory
+from ..._domain.state_paths import SESSION_STATE, STATE, domain_directory
 
 # Parts of a domain's directory that are removed together with the domain.
 _PARTS = ("bin", "boot", "nosuid", "ro")
@@ -16,10 +15,7 @@ _OF_SHARES = ("bin", "nosuid", "ro")
 
 def state_root(session: bool) -> str:
     """Where domains' bind mounts and wrappers lie: the system's, or the user's own in session mode."""
-    if not session:
-        return STATE
-    data = os.environ.get("XDG_DATA_HOME") or str(Path("~/.local/share").expanduser())
-    return f"{data}/keystone-virtiofs"
+    return str(Path.home() / SESSION_STATE) if session else STATE
 
 
 def has_state(state: str, domain: str) -> bool:

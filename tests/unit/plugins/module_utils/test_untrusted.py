@@ -132,12 +132,13 @@ def test_a_store_path_stays_in_the_store(text: str) -> None:
         assert found is None or (found.count("/") == 3 and re.fullmatch(r"[0-9A-Za-z+.?=_/-]+", found))
 
 
-@given(st.text(alphabet=st.characters()))
+@given(st.text(alphabet=st.characters()) | st.text(alphabet="a\ufffd\ufffe\uffff"))
 def test_printable_text_moves_no_cursor_and_turns_nothing_around(text: str) -> None:
     shown = _untrusted.printable(text)
     assert len(shown) == len(text)
     categories = {unicodedata.category(character) for character in shown if character not in "\n\t"}
     assert not categories & {"Cc", "Cs", "Zl", "Zp"}
+    assert not set(shown) & {"\ufffe", "\uffff"}, "XML refuses them"
     assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
 
 

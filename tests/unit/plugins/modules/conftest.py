@@ -32,7 +32,7 @@ def connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[libv
     Its state lives as long as a connection to it. It knows domains of type test only, takes two of the flags for
     undefining, and starts with a domain named test, which is removed.
     """
-    monkeypatch.setattr(state, "state_root", lambda _session: str(tmp_path / "keystone-virtiofs"))
+    monkeypatch.setattr(state, "state_root", lambda _session: str(tmp_path / ".local/share/keystone-virtiofs"))
     monkeypatch.setattr(probe, "find_virtiofsd", lambda _folders: TRIXIE.virtiofsd)
     monkeypatch.setattr(probe, "find_emulator", lambda: "/usr/bin/qemu-system-x86_64")
     monkeypatch.setattr(kvm, "probe_kvm", lambda _emulator: KvmProbe(False, "this is a test"))

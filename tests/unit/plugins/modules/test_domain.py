@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import pwd
@@ -20,7 +21,7 @@ import pytest
 from ansible_collections.keystone.virtiofs.plugins.module_utils._apply.executor import Executor
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain import planner
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import GatewayError
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host import probe
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host import limits, probe
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.gateway import Gateway
 from ansible_collections.keystone.virtiofs.plugins.modules import domain, domain_info, domains, share
 
@@ -52,7 +53,7 @@ STORY: list[tuple[dict[str, Any], list[str]]] = [
 @pytest.fixture
 def places(tmp_path: Path) -> dict[str, str]:
     """The names of STORY as real paths."""
-    for name in ("source", "other", "keystone-virtiofs/domains"):
+    for name in ("source", "other", ".local/share/keystone-virtiofs/domains"):
         (tmp_path / name).mkdir(parents=True)
     return {"SOURCE": f"{tmp_path}/source", "OTHER": f"{tmp_path}/other", "DISK": f"{tmp_path}/disk.qcow2"}
 
@@ -561,3 +562,35 @@ def test_another_tool_changes_the_domain(
     assert result["failed"]
     assert "domain vm: the definition was changed by another tool" in result["msg"]
     assert ">65536<" in look().domains["vm"][0]
+
+
+@pytest.fixture
+def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose administrator allows images in one directory only, which is not that of the pool."""
+    file = tmp_path / "limits.json"
+    file.write_text(json.dumps({"images": [str(tmp_path / "images")]}))
+    monkeypatch.setattr(limits, "FILE", file)
+
+
+@pytest.mark.parametrize("volume", ["new", "existing"])
+def test_a_volume_outside_of_the_limits_is_refused(
+    run: Run, connection: libvirt.virConnect, limited: None, volume: str
+) -> None:
+    pool = connection.storagePoolLookupByName("default-pool")
+    pool.createXML("<volume><name>existing</name><capacity>1048576</capacity></volume>")
+    disk = {"pool": "default-pool", "volume": volume, "size": 1, "format": "raw"}
+    found = run(domain, name="vm", disks=[disk])
+    assert f"disk default-pool/{volume} is not among the images that" in found["msg"]
+    assert not connection.listAllDomains()
+
+
+def test_a_file_outside_of_the_limits_is_not_removed(run: Run, tmp_path: Path, limited: None) -> None:
+    outside, inside = tmp_path / "passwd", tmp_path / "images/a.raw"
+    inside.parent.mkdir()
+    for file in (outside, inside):
+        file.touch()
+    found = run(domain, name="vm", state="absent", remove_storage=[str(outside)])
+    assert f"disk {outside} is not among the images that" in found["msg"]
+    assert outside.exists()
+    assert run(domain, name="vm", state="absent", remove_storage=[str(inside)])["changed"]
+    assert not inside.exists()

@@ -149,6 +149,28 @@ def test_every_path_of_a_definition_is_seen() -> None:
     assert {use.what for use in plan.new_paths} == path_safety.OPTIONS - {"backing"}
 
 
+# What the collection keeps on the host, and what only looks like it.
+
+FOREIGN = """<domain type="qemu"><name>vm</name><memory>1024</memory><os><type>hvm</type></os><devices>
+<filesystem type="mount"><driver type="virtiofs"/><binary path="%s"/><source dir="%s"/><target dir="data"/></filesystem>
+</devices></domain>"""
+
+
+@pytest.mark.parametrize(
+    "root",
+    ["/srv/project/keystone-virtiofs", "/srv/x/var/lib/keystone-virtiofs", "/srv/.local/share/keystone-virtiofs"],
+)
+def test_a_path_elsewhere_that_looks_like_a_bind_mount_is_none(root: str) -> None:
+    source, daemon = f"{root}/domains/vm/ro/%2Fetc", f"{root}/domains/vm/bin/virtiofsd,cache=metadata"
+    observed = Observed("vm", persistent=DomainXml(FOREIGN % (daemon, source)), run_state="stopped")
+    assert observed.persistent is not None
+    found = observed.persistent.shares()["data"]
+    if "/.local/share/" not in root:  # where the state of a session may be
+        assert (found["source"], found["read_only"], found["cache"]) == (source, False, "auto")
+    plan = plan_domain(domain(memory=512), observed, TRIXIE)
+    assert [type(action).__name__ for action in plan.actions] == ["Define"]
+
+
 # The mount with nosuid.
 
 
@@ -182,9 +204,7 @@ def test_a_new_writable_source_is_mounted_with_nosuid(
 
 
 def test_it_stays_until_the_share_goes() -> None:
-    plan = plan_new(SETUID, shares=[PROJECT])
-    document = next(action.document for action in plan.actions if hasattr(action, "document"))
-    observed = Observed("vm", persistent=document, run_state="stopped")
+    observed = defined(shares=[PROJECT])
     host = replace(SETUID, nosuid={"/srv/project": True})
     assert nosuid(plan_domain(domain(shares=[PROJECT]), observed, host)) == []
     assert nosuid(plan_domain(domain(memory=512), observed, host)) == []
@@ -196,13 +216,63 @@ def test_it_stays_until_the_share_goes() -> None:
     assert nosuid(plan_share(gone, observed, host)) == [("Unmount", "/srv/project")]
     assert nosuid(plan_domain(domain(state="absent"), observed, host)) == [("Unmount", "/srv/project")]
     elsewhere = share(tag="project", source="/srv/other")
-    assert nosuid(plan_share(elsewhere, observed, host)) == [("Unmount", "/srv/project")]
+    moved = [("Mount", "/srv/other"), ("Unmount", "/srv/project")]
+    assert nosuid(plan_share(elsewhere, observed, host)) == moved
+    assert nosuid(plan_domain(domain(shares=[{**PROJECT, "source": "/srv/other"}]), observed, host)) == moved
+
+
+def defined(**given: Any) -> Observed:
+    """A stopped domain that an earlier task made."""
+    plan = plan_new(SETUID, **given)
+    document = next(action.document for action in plan.actions if hasattr(action, "document"))
+    return Observed("vm", persistent=document, run_state="stopped")
+
+
+@pytest.mark.parametrize("plan", [plan_domain, plan_share])
+@pytest.mark.parametrize(
+    ("before", "given", "expected"),
+    [
+        pytest.param({"nosuid": False}, {"source": "/srv/b"}, [("Mount", "/srv/b")], id="source"),
+        pytest.param({}, {"source": "/srv/b", "nosuid": False}, [("Unmount", "/srv/project")], id="source-asked-off"),
+        pytest.param({}, {"source": "/srv/b", "read_only": True}, [("Unmount", "/srv/project")], id="to-read-only"),
+        pytest.param({"read_only": True}, {"read_only": False}, [("Mount", "/srv/project")], id="writable"),
+        pytest.param({"read_only": True}, {"read_only": False, "nosuid": False}, [], id="writable-asked-off"),
+        pytest.param({"nosuid": False}, {"queue_size": 64}, [], id="same-source"),
+        pytest.param({"nosuid": False}, {"source": "/srv/link"}, [], id="same-source-by-another-path"),
+    ],
+)
+def test_a_source_that_becomes_writable_is_mounted_with_nosuid(
+    plan: Any, before: dict[str, Any], given: dict[str, Any], expected: list[tuple[str, str]]
+) -> None:
+    mounted = not before and {"/srv/project": True}
+    host = replace(SETUID, nosuid=mounted or {}, real_paths={"/srv/link": "/srv/project"})
+    observed = defined(shares=[{**PROJECT, **before}])
+    wanted = {**PROJECT, **given}
+    task = domain(shares=[wanted]) if plan is plan_domain else share(**wanted)
+    assert nosuid(plan(task, observed, host)) == expected
+
+
+def test_the_mount_of_a_source_that_two_shares_have_stays_for_the_other() -> None:
+    twice = [PROJECT, {**PROJECT, "tag": "again"}]
+    observed = defined(shares=twice, allow_unsafe_paths=True)
+    host = replace(SETUID, nosuid={"/srv/project": True})
+    assert nosuid(plan_share(share(tag="again", state="absent"), observed, host)) == []
+    moved = share(tag="again", source="/srv/b")
+    assert nosuid(plan_share(moved, observed, host)) == [("Mount", "/srv/b")]
+    off = share(**PROJECT, nosuid=False, allow_unsafe_paths=True)
+    assert nosuid(plan_share(off, observed, host)) == []
+
+
+def test_the_mount_stays_while_the_running_domain_uses_the_old_source() -> None:
+    observed = defined(shares=[PROJECT])
+    live = replace(observed, live=observed.persistent, run_state="running")
+    host = replace(SETUID, nosuid={"/srv/project": True})
+    moved = domain(shares=[{**PROJECT, "source": "/srv/b"}])
+    assert nosuid(plan_domain(moved, live, host)) == [("Mount", "/srv/b")]
 
 
 def test_a_share_of_another_tool_is_left_as_it_is() -> None:
-    plan = plan_new(SETUID, shares=[{**PROJECT, "nosuid": False}])
-    document = next(action.document for action in plan.actions if hasattr(action, "document"))
-    observed = Observed("vm", persistent=document, run_state="stopped")
+    observed = defined(shares=[{**PROJECT, "nosuid": False}])
     assert nosuid(plan_domain(domain(shares=[PROJECT]), observed, SETUID)) == []
     asked = domain(shares=[{**PROJECT, "nosuid": True}])
     assert nosuid(plan_domain(asked, observed, SETUID)) == [("Mount", "/srv/project")]

@@ -491,6 +491,7 @@ def test_disk_images(where: dict[str, str], disk: dict[str, Any], image: DiskIma
     assert bool(plan.warnings) is (disk.get("size") == 50)
     assert defined(plan).created_disks() == ([key] if "CreateDisk" in expected else [])
     for action in of_type(plan, CreateDisk) + of_type(plan, GrowDisk):
+        assert action not in plan.claims(), "qemu-img would run while the host's lock is held"
         assert action.disk["size"] == disk.get("size")
 
 

@@ -65,7 +65,7 @@ BAD_SHARES = [
     ({**DATA, "socket": "/run/s"}, "exactly one of source and socket is required"),
     ({"tag": "data", "source": "srv"}, "'srv' is not an absolute path"),
     ({"tag": "data", "source": ""}, "is not an absolute path"),
-    ({"tag": "data", "source": "/srv/keystone-virtiofs/domains/x/ro/%2Fetc"}, "named like a bind mount"),
+    ({"tag": "data", "source": "/var/lib/keystone-virtiofs/domains/x/ro/%2Fetc"}, "named like a bind mount"),
     ({"tag": "data", "source": "/a\nb"}, "contains a control character"),
     ({"tag": "data", "socket": "run/s"}, "is not an absolute path"),
     ({**DATA, "queue_size": 0}, "0 is not a power of two between 1 and 1024"),

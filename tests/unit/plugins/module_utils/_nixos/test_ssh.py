@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import HostError
+from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import HostError, InvalidInput
 from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos.ssh import Connection, Target, refusal
+from ansible_collections.keystone.virtiofs.tests.unit import hostile
 
 BY_PASSWORD = Target(name="web", address="127.0.0.1", password="hush")  # noqa: S106 - it is no secret
 WEB = Target(name="web", address="127.0.0.1", port=22220, ssh_key="/keys/web", known_hosts="/known hosts")
@@ -59,6 +61,44 @@ def test_a_host_key_that_is_given_is_the_only_one_accepted(tmp_path: Path) -> No
 def test_without_a_host_key_the_known_hosts_are_used(tmp_path: Path, host_key: str | None) -> None:
     assert Target.of({**OPTIONS, "host_key": host_key}, str(tmp_path)).known_hosts == "/known hosts"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", hostile.TEXTS, ids=hostile.label)
+@pytest.mark.parametrize("option", ["name", "address", "user", "host_key"])
+def test_a_hostile_word_reaches_no_file_and_no_command_line(tmp_path: Path, option: str, text: str) -> None:
+    given = {**OPTIONS, "host_key": "ssh-ed25519 AAAA", option: text}
+    try:
+        target = Target.of(given, str(tmp_path))
+    except InvalidInput:
+        with pytest.raises(InvalidInput, match=f"^{option}: .*") as caught:
+            Target.of(given, str(tmp_path))
+        assert caught.value.fix
+        assert list(tmp_path.iterdir()) == []
+        return
+    known = [file.read_text() for file in tmp_path.iterdir()]
+    assert all(re.fullmatch(r"[A-Za-z0-9_]+ ssh-ed25519 AAAA\n", line) for line in known)
+    assert re.fullmatch(r"[A-Za-z0-9_]*", f"{target.user}{target.address}")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("name", "web-1.example.org"),
+        ("address", "192.0.2.1"),
+        ("address", "fe80::1%eth0"),
+        ("address", "::ffff:192.0.2.1"),
+        ("address", "web_1.example.org"),
+        ("user", "alice"),
+        ("user", "svc_deploy-1.x"),
+        ("host_key", "ssh-rsa AAAA+/== root@web, a comment"),
+    ],
+)
+def test_a_proper_word_is_taken(tmp_path: Path, option: str, value: str) -> None:
+    target = Target.of({**OPTIONS, "host_key": None, option: value}, str(tmp_path))
+    if option == "host_key":
+        assert (tmp_path / "known_hosts").read_text() == "web ssh-rsa AAAA+/==\n"
+    else:
+        assert getattr(target, option) == value
 
 
 def test_an_address_is_never_an_option() -> None:

@@ -250,7 +250,7 @@ def test_what_the_share_shows_is_registered(asked: list[list[str]]) -> None:
 def test_what_it_does_not_show_is_copied(asked: list[list[str]], target: Target, to: str) -> None:
     guest = Shared(target, virtiofs=f"1\n{NEW}\n", upperdir="ext2/ext3\next2/ext3\n")
     assert provide(guest, NEW) == Provided(copied=2)  # type: ignore[arg-type]
-    assert asked[-1][-3:] == ["--to", to, NEW]
+    assert asked[-1][-4:] == ["--to", to, "--", NEW]
 
 
 def test_nothing_is_copied_to_a_store_that_is_lost_at_a_reboot(asked: list[list[str]]) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import HostError, InvalidInput
+from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import HostError, InvalidInput, WaitTimeout
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host import lock
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import fstab as fstab_module
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import mounting, nosuid
 
@@ -99,6 +100,35 @@ def test_the_mount_stays_for_another_domain(fstab: Path, source: str, state: str
     assert nosuid.list_nosuid(state, "a") == {}
     nosuid.unmount_nosuid(state, "b", source)
     assert not nosuid.is_nosuid(source)
+
+
+def test_a_directory_below_has_a_mount_of_its_own(fstab: Path, source: str, state: str) -> None:
+    below = Path(source, "below")
+    below.mkdir()
+    nosuid.mount_nosuid(state, "a", source)
+    assert not nosuid.is_nosuid_by_itself(str(below))
+    nosuid.mount_nosuid(state, "b", str(below))
+    assert nosuid.list_nosuid(state, "b") == {str(below): True}
+    nosuid.unmount_nosuid(state, "b", str(below))
+    assert not os.path.ismount(below)
+
+
+def test_a_domain_that_comes_while_another_goes_waits(
+    fstab: Path, source: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would count on the mount that the other is about to remove."""
+    nosuid.mount_nosuid(state, "a", source)
+    unmount_once = mounting.unmount_once
+    monkeypatch.setattr(lock, "LOCK_TIMEOUT", 0)
+
+    def unmount_while_another_comes(target: str) -> None:
+        with pytest.raises(WaitTimeout, match="has held the lock nosuid"):
+            nosuid.mount_nosuid(state, "b", source)
+        unmount_once(target)
+
+    monkeypatch.setattr(mounting, "unmount_once", unmount_while_another_comes)
+    nosuid.unmount_nosuid(state, "a", source)
+    assert not os.path.ismount(source)
 
 
 def test_it_comes_back_after_a_reboot(fstab: Path, source: str, state: str) -> None:

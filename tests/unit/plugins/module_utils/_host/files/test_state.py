@@ -11,8 +11,8 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files impo
 
 
 def test_the_state_of_a_session_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", "/data")
-    assert state.state_root(session=True) == "/data/keystone-virtiofs"
+    monkeypatch.setenv("HOME", "/home/me")
+    assert state.state_root(session=True) == "/home/me/.local/share/keystone-virtiofs"
     assert state.state_root(session=False) == "/var/lib/keystone-virtiofs"
 
 

@@ -17,13 +17,14 @@ def arguments(wrapper: Path) -> list[str]:
 
 
 def test_a_wrapper_passes_its_flags_on(tmp_path: Path, daemon: Path) -> None:
-    wrapper = tmp_path / "keystone-virtiofs/domains/vm/bin/virtiofsd,cache=metadata,inode-file-handles=prefer"
+    state = tmp_path / ".local/share/keystone-virtiofs"
+    wrapper = state / "domains/vm/bin/virtiofsd,cache=metadata,inode-file-handles=prefer"
     flags = {"inode-file-handles": "prefer", "cache": "metadata"}
     wrappers.write_wrapper(str(wrapper), str(daemon), flags)
     wrappers.write_wrapper(str(wrapper), str(daemon), flags)
     assert arguments(wrapper) == ["--fd=3", "-o", "source=/a b", "--cache=metadata", "--inode-file-handles=prefer"]
     for virtiofsd, is_current in ((str(daemon), True), ("/opt/other/virtiofsd", False)):
-        found = wrappers.list_wrappers(str(tmp_path / "keystone-virtiofs"), "vm", virtiofsd)
+        found = wrappers.list_wrappers(str(state), "vm", virtiofsd)
         assert found == {str(wrapper): is_current}
 
 

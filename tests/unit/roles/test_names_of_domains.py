@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The roles refuse names of domains that lead out of their directories, or start an option, before anything else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+CHECKOUT = Path(__file__).parents[3]
+TASKS = {"vm": ("main",), "verify": ("main", "absent")}
+REFUSED = "must not contain a slash or a control character, or start with a dot, a dash or a space"
+
+
+def run_tasks(tmp_path: Path, role: str, tasks: str, **variables: str) -> str:
+    """In check mode, so that a name that is not refused does no harm."""
+    play = {
+        "name": "Run the tasks of a role",
+        "hosts": "localhost",
+        "connection": "local",
+        "gather_facts": False,
+        "vars": {"ansible_python_interpreter": sys.executable},
+        "tasks": [
+            {
+                "name": "Run the tasks",
+                "ansible.builtin.include_role": {"name": f"keystone.virtiofs.{role}", "tasks_from": tasks},
+            }
+        ],
+    }
+    playbook = tmp_path / "playbook.yml"
+    playbook.write_text(yaml.safe_dump([play]))
+    command = ["ansible-playbook", "--check", "--inventory", "localhost,", "--extra-vars", json.dumps(variables)]
+    done = subprocess.run([*command, str(playbook)], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    return " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", ["../../../../srv/victim", "..", ".", "a/b", "-all", "x\ny", ""])
+@pytest.mark.parametrize(("role", "tasks"), [(role, name) for role, names in TASKS.items() for name in names])
+def test_a_name_that_is_a_path_or_an_option_is_refused_first(tmp_path: Path, role: str, tasks: str, name: str) -> None:
+    said = run_tasks(tmp_path, role, tasks, **{f"{role}_{'name' if role == 'vm' else 'domain'}": name})
+    assert REFUSED in said
+    assert said.count("TASK [") <= 3, "only the role's inclusion and the check of its variables come before"
+
+
+@pytest.mark.parametrize("name", ["my web", "web-1.example.org"])
+@pytest.mark.parametrize(("role", "tasks"), [("verify", "absent")])
+def test_a_plain_name_is_accepted(tmp_path: Path, role: str, tasks: str, name: str) -> None:
+    assert REFUSED not in run_tasks(tmp_path, role, tasks, verify_domain=name)
