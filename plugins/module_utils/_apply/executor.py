@@ -21,6 +21,7 @@ from .._domain.model import (
     MountNosuid,
     NoteRestart,
     RemoveDisk,
+    RemoveLeftovers,
     RemoveState,
     RemoveWrapper,
     ReservePorts,
@@ -34,7 +35,7 @@ from .._domain.model import (
     WriteWrapper,
 )
 from .._errors import GatewayError, HostError
-from .._host.files import bind_mounts, disks, logs, nosuid, state, wrappers
+from .._host.files import bind_mounts, disks, leftovers, logs, nosuid, state, wrappers
 from .._host.gateway import Gateway
 from .._untrusted import printable
 
@@ -79,6 +80,7 @@ class Executor:
             UnmountNosuid: lambda a: nosuid.unmount_nosuid(self._state, name, a.source),
             WriteWrapper: lambda a: wrappers.write_wrapper(a.path, a.virtiofsd, a.flags),
             RemoveWrapper: lambda a: wrappers.remove_wrapper(a.path),
+            RemoveLeftovers: lambda a: leftovers.remove_leftovers(a.paths),
             RemoveState: lambda _a: state.remove_state(self._state, name),
             RemoveDisk: lambda a: self._remove_disk(a.key),
             CreateDisk: lambda a: self._create_disk(a.disk),

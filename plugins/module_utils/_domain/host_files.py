@@ -14,6 +14,7 @@ from .model import (
     Observed,
     Options,
     Plan,
+    RemoveLeftovers,
     RemoveWrapper,
     Unbind,
     UnmountNosuid,
@@ -49,6 +50,8 @@ def plan_host_files(
     clean_up: list[Action] = [Unbind(target) for target in sorted(set(host.binds) - sources)]
     clean_up += [RemoveWrapper(path) for path in sorted(set(host.wrappers) - daemons)]
     clean_up += [UnmountNosuid(source) for source in sorted(set(host.nosuid) - nosuid)]
+    if host.leftovers:  # last: what an action of this plan has filled since is not empty any more
+        clean_up.append(RemoveLeftovers(host.leftovers))
     plan.actions = prepare + plan.actions + clean_up
 
 

@@ -27,6 +27,7 @@ from .model import (
     Options,
     Plan,
     RemoveDisk,
+    RemoveLeftovers,
     RemoveState,
     ReservePorts,
     Resume,
@@ -94,11 +95,14 @@ def _plan_absent(wanted: Options, observed: Observed, host: Host, plan: Plan) ->
     """Stop and undefine; of what the domain leaves behind only what the task names is removed."""
     if observed.is_active:
         plan.actions.append(Destroy())
-    gone = [key for key in wanted.get("remove_storage") or () if key in host.images]
+    files = {key for key, image in host.images.items() if not image.is_block_device}
+    gone = [key for key in wanted.get("remove_storage") or () if key in files]
     # Mounts first: what is removed afterwards must not be reached through them.
     plan.actions += [Unbind(target) for target in sorted(host.binds)]
     plan.actions += [UnmountNosuid(source) for source in sorted(host.nosuid)]
     plan.actions += [RemoveDisk(key) for key in gone]
+    if host.leftovers:
+        plan.actions.append(RemoveLeftovers(host.leftovers))
     if host.has_state:
         plan.actions.append(RemoveState())
     # Last: should the run be killed before, the definition still tells which disks were created for the domain.
