@@ -21,12 +21,13 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model im
     Observed,
     Plan,
     RemoveDisk,
+    RemoveLeftovers,
     Shutdown,
     Unbind,
     Undefine,
     WriteWrapper,
 )
-from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.planner import plan_domain
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.planner import plan_domain, plan_share
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.document import DomainXml
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import InvalidInput, Unsupported, VirtiofsError
 from ansible_collections.keystone.virtiofs.tests.unit.support import (
@@ -36,6 +37,7 @@ from ansible_collections.keystone.virtiofs.tests.unit.support import (
     domain,
     host_of,
     observed,
+    share,
     steps,
     task_of,
 )
@@ -800,6 +802,24 @@ def test_remove_storage(exists: bool, named: list[str], there: list[str], remove
     plan = plan_domain(domain("store", state="absent", remove_storage=named), seen, host)
     assert [action.key for action in of_type(plan, RemoveDisk)] == removed
     assert plan.changed is (exists or bool(removed))
+
+
+def test_a_block_device_is_neither_removed_nor_counted_as_removed() -> None:
+    host = replace(TRIXIE, images={"/dev/vg/lv": DiskImage(8, "raw", is_block_device=True)})
+    plan = plan_domain(domain("store", state="absent", remove_storage=["/dev/vg/lv"]), Observed("store"), host)
+    assert (plan.actions, plan.before["storage"]) == ([], [])
+
+
+def test_leftovers_of_a_killed_run_are_removed_last() -> None:
+    left = ("/etc/.keystone-new-fstab-abcdefgh",)
+    host = replace(host_of("libvirt-9.0", "store"), leftovers=left)
+    seen = observed("libvirt-9.0", "store")
+    wanted = task_of("libvirt-9.0", "store", state="present")
+    assert plan_domain(wanted, seen, host).actions == [RemoveLeftovers(left)]
+    assert plan_share(share("store", "other", state="absent"), seen, host).actions == [RemoveLeftovers(left)]
+    assert steps(plan_domain(domain("store", state="absent"), seen, host)) == [
+        *("Unbind", "RemoveLeftovers", "RemoveState", "Undefine")
+    ]
 
 
 def test_absent_takes_its_own_files_along() -> None:
