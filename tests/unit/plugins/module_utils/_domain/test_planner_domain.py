@@ -829,6 +829,20 @@ def test_absent_takes_its_own_files_along() -> None:
         assert steps(plan) == ["Unbind", "RemoveState", *(["Undefine"] if seen.persistent else [])]
 
 
+def test_a_share_never_outlives_its_nosuid_mount() -> None:
+    """A task that wants the domain back after a killed removal could not see that the share had one."""
+    seen = observed("libvirt-11.3", "everything")
+    assert seen.persistent is not None
+    writable = next(tag for tag, share in seen.persistent.shares().items() if share["read_only"] is False)
+    host = replace(TRIXIE, nosuid={seen.persistent.shares()[writable]["source"]: True})
+    plan = plan_domain(domain("everything", state="absent"), seen, host)
+    assert steps(plan) == ["Define", "UnmountNosuid", "Undefine"]
+    (define,) = of_type(plan, Define)
+    assert define.document.shares().keys() == seen.persistent.shares().keys() - {writable}
+    again = plan_domain(domain("everything", state="absent"), replace(seen, persistent=define.document), host)
+    assert steps(again) == ["UnmountNosuid", "Undefine"]
+
+
 # What the host cannot do.
 
 
