@@ -17,6 +17,11 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NoReturn
 
+from lxml import etree
+
+State = dict[str, Any]
+"""All that a task may change, by name."""
+
 COLLECTION = "ansible_collections.keystone.virtiofs.plugins."
 # Audit events of the module os that change nothing.
 READING = {
@@ -92,17 +97,13 @@ class Effects:
             self._is_active = True
 
 
-def effects_of(work: Callable[[], object]) -> list[str]:
-    """The names of a task's side effects; it happens in a child, so the host is changed but not this process."""
-
-    def watched() -> list[str]:
-        effects = Effects(lambda _number, _name: None)
-        effects.watch()
-        work()
-        return effects.names
-
-    names: list[str] = in_child(watched)
-    return names
+def watch(work: Callable[[], object], read: Callable[[], State]) -> tuple[list[str], list[State]]:
+    """Do the work in this process: the names of its side effects, and what ``read`` returns just before each."""
+    states: list[State] = []
+    effects = Effects(lambda _number, _name: states.append(read()))
+    effects.watch()
+    work()
+    return effects.names, states
 
 
 def run_until(at: int, work: Callable[[], object], act: Callable[[], object]) -> None:
@@ -125,6 +126,34 @@ def run_on_full_disk(since: int, work: Callable[[], object]) -> None:
 
     Effects(before).watch()
     work()
+
+
+def differences(found: State, *wanted: State) -> str:
+    """What is as in none of the wanted states. Each thing counts by itself: a disturbed task got part of the way."""
+    keys = sorted(found.keys() | {key for state in wanted for key in state})
+    wrong = [key for key in keys if found.get(key) not in [state.get(key) for state in wanted]]
+    return "; ".join(f"{key}: {short(found.get(key))} instead of {short(wanted[0].get(key))}" for key in wrong)
+
+
+def definition(text: str) -> str:
+    """A domain's XML without what libvirt draws or places, and without an order of devices."""
+    root = etree.fromstring(text)
+    for element in [*root.iter("uuid"), *root.iter("address"), *root.iter("alias")]:
+        parent = element.getparent()
+        if parent is not None:
+            parent.remove(element)
+    for element in root.iter():
+        element.tail = None
+        element.text = (element.text or "").strip() or None
+    devices = root.find("devices")
+    if devices is not None:
+        devices[:] = sorted(devices, key=lambda device: str(etree.tostring(device)))
+    return etree.tostring(root, encoding="unicode")
+
+
+def short(value: object) -> str:
+    text = str(value)
+    return text if len(text) < 300 else f"{text[:300]}..."
 
 
 class Killed(Exception):

@@ -16,6 +16,7 @@ from cases import ETC, IMAGES, MEDIA, SOURCES, URI
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.document import DomainXml
 from ansible_collections.keystone.virtiofs.plugins.module_utils._mounts import read_mounts
+from ansible_collections.keystone.virtiofs.tests.unit.faults import definition
 
 STATE = Path("/var/lib/keystone-virtiofs")
 LIBVIRT = Path("/var/lib/libvirt")
@@ -55,7 +56,7 @@ def reset() -> None:
 
 def read() -> dict[str, Any]:
     """Everything, in a form in which two runs can be compared: identifiers that libvirt draws are left out."""
-    found: dict[str, Any] = {"fstab": FSTAB.read_text()}
+    found: dict[str, Any] = {"fstab": sorted(FSTAB.read_text().splitlines())}
     for mount in read_mounts():
         if mount.mount_point.startswith((f"{STATE}/", f"{SOURCES}/")):
             found.setdefault(f"mounts at {mount.mount_point}", []).append(mount.options)
@@ -79,7 +80,7 @@ def _domains() -> dict[str, Any]:
         found[f"{name} runs"] = domain.state()[0]
         if domain.isPersistent():
             found[f"{name} autostart"] = domain.autostart()
-            found[name] = UUID.sub("UUID", domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+            found[name] = definition(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
         if domain.isActive():
             live = DomainXml(domain.XMLDesc(0))
             found[f"{name} live"] = (live.options(), live.shares(), live.share_paths(), live.disks())
