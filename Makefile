@@ -30,9 +30,9 @@ clean: destroy ## Remove the VM, the test lab and all caches
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 ##@ Tests
-.PHONY: test check ruff mypy yamllint ansible-lint shellcheck unit sanity nix docs molecule bench walkthrough pictures
-.PHONY: generate
-test: check docs sanity nix molecule ## Everything
+.PHONY: test check ruff mypy yamllint ansible-lint shellcheck unit sanity nix corpus docs molecule bench walkthrough
+.PHONY: pictures generate
+test: check docs sanity nix corpus molecule ## Everything
 check: ruff mypy yamllint ansible-lint shellcheck unit ## The fast part
 
 ruff: setup-test
@@ -58,6 +58,9 @@ sanity: setup-test
 
 nix: setup-test
 	pytest tests/nix
+
+corpus: setup-test ## Change domains that other tools wrote, and compare
+	pytest tests/corpus
 
 docs: setup-test ## Build the documentation site
 	scripts/docs
