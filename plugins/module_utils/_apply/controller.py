@@ -170,7 +170,7 @@ class Controller:
     def _plan_purge(self, domains: Mapping[str, Observed]) -> list[Plan]:
         absent = {"state": "absent", "remove_nvram": False, "remove_tpm_state": False}
         return [
-            planner.plan_domain({"name": name, **absent}, domain, self._preflight.host(name))
+            planner.plan_domain({"name": name, **absent}, domain, self._preflight.host(name, observed=domain))
             for name, domain in domains.items()
         ]
 

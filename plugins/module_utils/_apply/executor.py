@@ -22,6 +22,7 @@ from .._domain.model import (
     NoteRestart,
     RemoveDisk,
     RemoveFormerState,
+    RemoveLeftovers,
     RemoveState,
     RemoveWrapper,
     ReservePorts,
@@ -36,7 +37,7 @@ from .._domain.model import (
     disk_key,
 )
 from .._errors import GatewayError, HostError
-from .._host.files import bind_mounts, disks, logs, nosuid, state, wrappers
+from .._host.files import bind_mounts, disks, leftovers, logs, nosuid, state, wrappers
 from .._host.gateway import Gateway
 from .._untrusted import printable
 
@@ -81,6 +82,7 @@ class Executor:
             UnmountNosuid: lambda a: nosuid.unmount_nosuid(self._state, name, a.source),
             WriteWrapper: lambda a: wrappers.write_wrapper(a.path, a.virtiofsd, a.flags),
             RemoveWrapper: lambda a: wrappers.remove_wrapper(a.path),
+            RemoveLeftovers: lambda a: leftovers.remove_leftovers(a.paths),
             RemoveState: lambda _a: state.remove_state(self._state, name),
             RemoveFormerState: lambda a: self._remove_former_state(a.name),
             RemoveDisk: lambda a: self._remove_disk(a.key),

@@ -20,7 +20,7 @@ from .._domain.xml.document import DomainXml
 from .._errors import InvalidInput, Unsupported, VirtiofsError
 from .._features import Virtiofsd
 from .._host import kvm, limits, ports, probe
-from .._host.files import bind_mounts, disks, nosuid, sources, state, wrappers
+from .._host.files import bind_mounts, disks, leftovers, nosuid, sources, state, wrappers
 from .._host.gateway import Gateway
 from .describe import dead_shares, stale_shares
 from .disk_files import bases_of, file_of
@@ -57,6 +57,7 @@ class Preflight:
             session=self._gateway.is_session,
             state=self._state,
             has_state=self._local and state.has_state(self._state, name),
+            leftovers=self._leftovers(name, options, observed),
             binds=bind_mounts.list_binds(self._state, name) if self._local else {},
             nosuid=self._nosuid(name, former),
             ignores_setuid=self._ignores_setuid(options),
@@ -147,6 +148,15 @@ class Preflight:
                 formats[disk_key(disk)] = disk["format"]
         images = {key: self._image(key, known) for key, known in formats.items()}
         return {key: image for key, image in images.items() if image is not None}
+
+    def _leftovers(self, name: str, options: Options, observed: Observed | None) -> tuple[str, ...]:
+        """What killed runs have left of this domain, next to its disks as well."""
+        if not self._local:
+            return ()
+        keys = {disk_key(disk) for disk in options.get("disks") or ()} | set(options.get("remove_storage") or ())
+        if observed and observed.persistent:
+            keys |= set(observed.persistent.created_disks())
+        return tuple(leftovers.find_leftovers(self._state, name, (key for key in keys if key.startswith("/"))))
 
     def _image(self, key: str, known: str | None) -> DiskImage | None:
         pool, _slash, volume = key.partition("/")

@@ -15,6 +15,7 @@ from .model import (
     Options,
     Plan,
     RemoveFormerState,
+    RemoveLeftovers,
     RemoveWrapper,
     Unbind,
     UnmountNosuid,
@@ -54,6 +55,8 @@ def plan_host_files(
     former = f"{domain_directory(host.state, host.former_state)}/"
     if host.former_state and not any(path.startswith(former) for path in sources | daemons):
         clean_up.append(RemoveFormerState(host.former_state))
+    if host.leftovers:  # last: what an action of this plan has filled since is not empty any more
+        clean_up.append(RemoveLeftovers(host.leftovers))
     plan.actions = prepare + plan.actions + clean_up
 
 

@@ -58,6 +58,7 @@ class Host:
     session: bool = False
     state: str = STATE
     has_state: bool = False  # the domain has a directory below state
+    leftovers: tuple[str, ...] = ()  # temporary files and empty directories of runs that were killed
     binds: Mapping[str, bool] = field(default_factory=dict)  # target: mounted read-only and in fstab
     nosuid: Mapping[str, bool] = field(default_factory=dict)  # source: mounted with nosuid for the domain, and in fstab
     ignores_setuid: frozenset[str] = frozenset()  # sources on file systems that were mounted with nosuid and nodev
@@ -142,6 +143,13 @@ class RemoveFormerState(Action):
     """Mounts and wrappers of the name that a domain had before it was renamed."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class RemoveLeftovers(Action):
+    """What killed runs have left under temporary names, and directories that are empty because of them."""
+
+    paths: tuple[str, ...]
 
 
 @dataclass(frozen=True)

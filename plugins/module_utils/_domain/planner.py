@@ -28,6 +28,7 @@ from .model import (
     Plan,
     RemoveDisk,
     RemoveFormerState,
+    RemoveLeftovers,
     RemoveState,
     ReservePorts,
     Resume,
@@ -95,20 +96,39 @@ def _plan_absent(wanted: Options, observed: Observed, host: Host, plan: Plan) ->
     """Stop and undefine; of what the domain leaves behind only what the task names is removed."""
     if observed.is_active:
         plan.actions.append(Destroy())
-    gone = [key for key in wanted.get("remove_storage") or () if key in host.images]
+    files = {key for key, image in host.images.items() if not image.is_block_device}
+    gone = [key for key in wanted.get("remove_storage") or () if key in files]
+    _plan_definition_without_nosuid(observed, host, plan)
     # Mounts first: what is removed afterwards must not be reached through them.
     plan.actions += [Unbind(target) for target in sorted(host.binds)]
     plan.actions += [UnmountNosuid(source) for source in sorted(host.nosuid)]
     plan.actions += [RemoveDisk(key) for key in gone]
+    if host.leftovers:
+        plan.actions.append(RemoveLeftovers(host.leftovers))
     if host.has_state:
         plan.actions.append(RemoveState())
     if host.former_state:
         plan.actions.append(RemoveFormerState(host.former_state))
-    # Last: should the run be killed before, the definition still tells which disks were created for the domain.
+    # Last: should the run be killed before, the definition still says that the domain is the collection's, which a
+    # purge looks for, and which disks were created for it.
     if observed.persistent is not None:
         plan.actions.append(Undefine(wanted["remove_nvram"], wanted["remove_tpm_state"]))
     plan.before = {"state": state_of(observed), "storage": gone}
     plan.after = {"state": "absent", "storage": []}
+
+
+def _plan_definition_without_nosuid(observed: Observed, host: Host, plan: Plan) -> None:
+    """Take the shares that have a nosuid mount out of a definition before the mounts go.
+
+    A definition says nothing about nosuid. Should the run be killed in between, and another task want the domain back,
+    a share that is still defined would stay without its mount, as one that nosuid: false has made.
+    """
+    if host.nosuid and observed.persistent is not None:
+        document = observed.persistent.copy()
+        for tag, share in document.shares().items():
+            if share["source"] and host.real_path(share["source"]) in host.nosuid:
+                document.remove_share(tag)
+        _plan_define(document, observed, plan)
 
 
 def _wanted_ports(wanted: Options, observed: Observed, document: DomainXml) -> int | None:

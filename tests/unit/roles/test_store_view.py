@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from importlib.machinery import SourceFileLoader
@@ -171,19 +174,77 @@ def test_an_incomplete_view_can_be_removed_and_completed(host: Host, run: Any, e
     assert host.names() == base_names(host.library)
 
 
-def test_an_interrupted_run_leaves_nothing_writable(host: Host, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(_target: Path) -> None:
-        raise KeyboardInterrupt
+COMMANDS = [("show", DOMAIN, "system"), ("trim", DOMAIN, "library"), ("remove", DOMAIN)]
 
-    finish = host.program.make_read_only
-    for path in (host.library, host.system):  # interrupted at the first mount, then at a later one
-        monkeypatch.setattr(host.program, "make_read_only", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            run("show", DOMAIN, path)
-        monkeypatch.setattr(host.program, "make_read_only", finish)
-        run("show", DOMAIN, path)
-        assert host.is_protected(host.place(path))
-        assert host.is_protected(host.store)
+
+def run_and_kill(host: Host, effect: int, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Run a command in a process that is killed before a side effect; False when it has ended before."""
+
+    class Libc:
+        """Counts system calls for mounts."""
+
+        def __getattr__(self, name: str) -> Any:
+            call = getattr(ctypes.CDLL(None, use_errno=True), name)
+            return lambda *arguments: (count(), call(*arguments))[1]
+
+    def count() -> None:
+        nonlocal effect
+        if effect == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        effect -= 1
+
+    def see(event: str, arguments: tuple[Any, ...]) -> None:
+        is_written = event == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_CREAT
+        if event in ("os.mkdir", "os.rmdir", "os.remove", "os.symlink") or is_written:
+            count()
+
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        host.program.LIBC = Libc()
+        sys.addaudithook(see)
+        host.run(*command, monkeypatch=monkeypatch)
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    assert os.WIFSIGNALED(status) or status == 0
+    return os.WIFSIGNALED(status)
+
+
+def state(host: Host) -> tuple[list[str], list[tuple[str, bool]]]:
+    """Everything below the directory of the domains, the place of each mount, and whether it is protected."""
+    points = [point for point in host.program.read_mount_points() if host.program.DOMAINS in point.parents]
+    files = sorted(str(path) for path in host.program.DOMAINS.rglob("*") if "store" not in path.parts[:-2])
+    return files, sorted((str(point), host.is_protected(point)) for point in points)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+@pytest.mark.parametrize("following", ["the same", "show", "remove"])
+def test_a_killed_run_is_recovered_from(
+    host: Host, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], following: str
+) -> None:
+    """Killed before each side effect, then followed by itself or by another command."""
+
+    def real(words: tuple[str, ...]) -> tuple[str, ...]:
+        return (*words[:2], *(getattr(host, word) for word in words[2:]))
+
+    def begin() -> None:
+        host.run("remove", DOMAIN, monkeypatch=monkeypatch)
+        if command[0] != "show":
+            host.run(*real(COMMANDS[0]), monkeypatch=monkeypatch)
+
+    follow = {"the same": command, "show": COMMANDS[0], "remove": COMMANDS[2]}[following]
+    begin()
+    for words in (command, follow):
+        host.run(*real(words), monkeypatch=monkeypatch)
+    undisturbed = state(host)
+    for effect in range(100):
+        begin()
+        if not run_and_kill(host, effect, real(command), monkeypatch):
+            break
+        assert all(protected for _point, protected in state(host)[1]), f"writable after a kill before effect {effect}"
+        host.run(*real(follow), monkeypatch=monkeypatch)
+        assert state(host) == undisturbed, f"killed before effect {effect}"
+    assert effect > 3
 
 
 def test_views_are_restored_from_the_gc_roots(host: Host, run: Any) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from ..._domain.state_paths import domain_directory
@@ -32,9 +33,9 @@ def unbind(target: str) -> None:
     """Undo bind_read_only; the source is not touched."""
     mounting.unmount(target)
     fstab.remove(target)
-    if Path(target).is_dir():
+    with suppress(FileNotFoundError):
         Path(target).rmdir()
-        remove_part(Path(target).parent)
+    remove_part(Path(target).parent)
 
 
 def _is_read_only(target: str) -> bool:

@@ -7,12 +7,9 @@ record of the collection says, and without any of these an image is raw, in whic
 
 from __future__ import annotations
 
-import fcntl
-import glob
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +17,7 @@ from pathlib import Path
 from ... import _commands
 from ..._domain.model import DiskImage
 from ..._errors import HostError, InvalidInput
-from . import qcow2
+from . import qcow2, writing
 from .sources import real_path
 
 MIB = 2**20
@@ -131,7 +128,8 @@ def create_image(
     """Create an image of ``size`` MiB, or over a backing image. It appears only when it is complete."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _scratch(target) as scratch:
+    with writing.scratch_directory(target) as directory:
+        scratch = directory / "image"
         if image_format == "raw":
             with scratch.open("xb") as file:
                 file.truncate((size or 0) * MIB)
@@ -142,39 +140,13 @@ def create_image(
         with suppress(OSError):  # not every file system keeps it
             os.setxattr(scratch, _RECORD, image_format.encode())
         _publish(scratch, target)
-
-
-@contextmanager
-def _scratch(target: Path) -> Iterator[Path]:
-    """A name in a new private directory next to the target; directories of killed runs are removed as well."""
-    prefix = f".keystone-new-{target.name[:64]}-"
-    for left in target.parent.glob(f"{glob.escape(prefix)}*"):
-        with suppress(OSError), _held(left) as is_ours:  # a link or a file of this name is not a run's
-            if is_ours:
-                shutil.rmtree(left, ignore_errors=True)
-    directory = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-    with _held(directory):
-        try:
-            yield directory / "image"
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
-
-
-@contextmanager
-def _held(directory: Path) -> Iterator[bool]:
-    """Hold a directory, so that another run knows that it is in use; False when another run does."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
-        yield False
-    finally:
-        os.close(descriptor)
+        writing.sync_directory(target.parent)
 
 
 def _publish(scratch: Path, target: Path) -> None:
     """Give the image its name, which never replaces a file: another run may have been faster."""
+    with scratch.open("rb") as image:
+        os.fsync(image.fileno())
     try:
         os.link(scratch, target)
     except FileExistsError:

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from pathlib import Path
 
 from ..._errors import HostError
 from ..._mounts import escape, unescape
 from .. import lock
+from . import writing
 
 FSTAB = Path("/etc/fstab")
 # A source that does not exist must not keep the host from booting, hence nofail. With nofail nothing waits for the
@@ -68,9 +67,4 @@ def _write(lines: list[bytes]) -> None:
             fix="For a writable share, set nosuid to false, or have that tool mount the source with nosuid and nodev."
             " For a read-only share, upgrade to libvirt 11.0 and virtiofsd 1.13, which need no bind mount.",
         )
-    with tempfile.NamedTemporaryFile(dir=FSTAB.parent, delete=False) as new:
-        new.write(b"".join(lines))
-        new.flush()
-        os.fchmod(new.fileno(), 0o644)
-        os.fsync(new.fileno())
-    Path(new.name).replace(FSTAB)
+    writing.replace_file(FSTAB, b"".join(lines), 0o644)

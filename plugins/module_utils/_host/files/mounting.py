@@ -15,7 +15,7 @@ from ..._mounts import mount_at, read_mounts
 
 # MOUNT_ATTR_* of mount_setattr(2), which are MS_* of mount(2) as well.
 READ_ONLY, NOSUID, NODEV = 0x1, 0x2, 0x4
-_REMOUNT, _BIND, _PRIVATE, _DETACH = 0x20, 0x1000, 0x40000, 0x2
+_PRIVATE, _DETACH = 0x40000, 0x2
 # Of system calls that the C library may not have yet; the numbers are the same on every architecture.
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
 _OPEN_TREE_CLONE, _AT_EMPTY_PATH, _MOVE_FROM_EMPTY_PATH, _AT_FDCWD = 0x1, 0x1000, 0x4, -100
@@ -34,11 +34,10 @@ def bind(source: str, target: str, flags: int) -> None:
     """
     with _opened(source) as directory:
         try:
-            _bind_at_once(directory, target, flags)
+            _bind(directory, target, flags)
         except OSError as error:
-            if error.errno != errno.ENOSYS:
-                raise HostError(f"cannot mount {source} at {target}: {error.strerror}") from None
-            _bind_step_by_step(directory, target, flags)
+            fix = "Use Linux 5.12 or later." if error.errno == errno.ENOSYS else ""
+            raise HostError(f"cannot mount {source} at {target}: {error.strerror}", fix=fix) from None
 
 
 def unmount(target: str) -> None:
@@ -72,8 +71,8 @@ def _opened(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _bind_at_once(directory: int, target: str, flags: int) -> None:
-    """Linux 5.12: the mount appears with its flags, so a killed run leaves all of it or nothing."""
+def _bind(directory: int, target: str, flags: int) -> None:
+    """The mount appears with its flags, so a killed run leaves all of it or nothing (Linux 5.12)."""
     tree = _call(_OPEN_TREE, directory, b"", _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_EMPTY_PATH)
     try:
         attributes = _Attributes(flags, 0, _PRIVATE, 0)
@@ -81,13 +80,6 @@ def _bind_at_once(directory: int, target: str, flags: int) -> None:
         _call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_FROM_EMPTY_PATH)
     finally:
         os.close(tree)
-
-
-def _bind_step_by_step(directory: int, target: str, flags: int) -> None:
-    source = f"/proc/self/fd/{directory}"
-    for options in (_BIND, _PRIVATE, _BIND | _REMOUNT | flags):
-        if _LIBC.mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(options), None):
-            raise HostError(f"cannot mount at {target}: {os.strerror(ctypes.get_errno())}")
 
 
 def _call(number: int, *arguments: object) -> int:

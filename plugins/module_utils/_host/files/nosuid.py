@@ -66,8 +66,7 @@ def unmount_nosuid(state: str, domain: str, source: str) -> None:
                 mounting.unmount_once(source)
             fstab.remove(source, source)
         marker.unlink(missing_ok=True)
-        if marker.parent.is_dir():
-            remove_part(marker.parent)
+        remove_part(marker.parent)
 
 
 def _is_mounted(source: str) -> bool:

@@ -39,19 +39,15 @@ def remove_state(state: str, domain: str) -> None:
                 path.unlink()
         if (root / name).is_dir():
             (root / name).rmdir()
-    if root.is_dir():
-        remove_empty(root)
-
-
-def remove_empty(directory: Path) -> bool:
-    """Remove a directory if it is empty."""
-    if any(directory.iterdir()):
-        return False
-    directory.rmdir()
-    return True
+    remove_if_empty(root)
 
 
 def remove_part(directory: Path) -> None:
     """Remove a part of a domain's directory if it is empty, and then the domain's directory if that is empty."""
-    if remove_empty(directory):
-        remove_empty(directory.parent)
+    remove_if_empty(directory)
+    remove_if_empty(directory.parent)
+
+
+def remove_if_empty(directory: Path) -> None:
+    if directory.is_dir() and not any(directory.iterdir()):
+        directory.rmdir()

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from ..._domain.state_paths import domain_directory, wrapper_flags
+from . import writing
 from .state import remove_part
 
 # On NixOS a path below /nix/store dies with the next garbage collection; this link lives as long as the system.
@@ -19,7 +18,8 @@ STABLE_BIN = Path("/run/current-system/sw/bin")
 def list_wrappers(state: str, domain: str, virtiofsd: str) -> dict[str, bool]:
     """The domain's wrappers: path, and whether it starts this virtiofsd."""
     root = Path(domain_directory(state, domain), "bin")
-    paths = [str(path) for path in sorted(root.iterdir())] if root.is_dir() else []
+    files = sorted(root.iterdir()) if root.is_dir() else []
+    paths = [str(path) for path in files if not writing.is_temporary(path)]
     return {path: Path(path).read_text() == _script(virtiofsd, wrapper_flags(path)) for path in paths}
 
 
@@ -27,14 +27,11 @@ def write_wrapper(path: str, virtiofsd: str, flags: Mapping[str, str]) -> None:
     """Write the script; it appears only when it is complete."""
     wrapper = Path(path)
     wrapper.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=wrapper.parent, delete=False) as script:
-        script.write(_script(virtiofsd, flags))
-        os.fchmod(script.fileno(), 0o755)
-    Path(script.name).replace(wrapper)
+    writing.replace_file(wrapper, _script(virtiofsd, flags).encode(), 0o755)
 
 
 def remove_wrapper(path: str) -> None:
-    Path(path).unlink()
+    Path(path).unlink(missing_ok=True)
     remove_part(Path(path).parent)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from ... import _commands
 from ..._domain.path_safety import PathUse
 from ..._errors import HostError, InvalidInput
+from ..files import writing
 from ..files.sources import real_path
 from ..limits import read_limits
 from ..lock import exclusive
@@ -55,13 +56,18 @@ class StoreImage:
 
     def leftovers(self) -> list[Path]:
         """The image, its list and the directory of an interrupted run, as far as they exist."""
-        return [path for path in (self.path, self.list, self.scratch) if path.exists()]
+        return [path for path in (self.path, self.list) if path.exists()] + self.unfinished()
+
+    def unfinished(self) -> list[Path]:
+        """What an interrupted run has left besides an image and its list."""
+        return ([self.scratch] if self.scratch.exists() else []) + writing.leftover_files(self.list)
 
     def make(self, closure: Mapping[str, str], store_root: str, timeout: float) -> None:
         """Replace the image in one step; a running guest keeps the file that it was started with."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(f"store-image:{self.path}"):
-            _remove(self.scratch)
+            for path in self.unfinished():
+                _remove(path)
             try:
                 self._make(closure, store_root, timeout)
             finally:
@@ -76,7 +82,12 @@ class StoreImage:
         # The list is written last: after an interrupted run the image is made again.
         self.list.unlink(missing_ok=True)
         image.replace(self.path)
-        self.list.write_text(describe(closure))
+        writing.replace_file(self.list, describe(closure).encode(), 0o644)
+
+    def remove_unfinished(self) -> None:
+        with exclusive(f"store-image:{self.path}"):
+            for path in self.unfinished():
+                _remove(path)
 
     def remove(self) -> None:
         """Remove the image and everything that belongs to it."""
@@ -99,9 +110,11 @@ def _present(image: StoreImage, params: Mapping[str, Any], check_mode: bool) -> 
     _check_limits(image, params["store_paths"])
     closure = read_closure(params["store_paths"], params["store_root"])
     before, after = image.contents(), describe(closure)
-    changed = before != after
-    if changed and not check_mode:
+    changed = before != after or bool(image.unfinished())
+    if before != after and not check_mode:
         image.make(closure, params["store_root"], params["timeout"])
+    elif changed and not check_mode:
+        image.remove_unfinished()
     return _result(image, changed, before, after)
 
 

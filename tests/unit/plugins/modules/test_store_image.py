@@ -222,6 +222,7 @@ def test_absent_removes_the_image_and_its_list(make: Run, run: Run, path: Path) 
 
 def test_absent_removes_what_an_interrupted_run_has_left(run: Run, path: Path) -> None:
     (path.parent / ".web-store.erofs.new/tree").mkdir(parents=True)
+    (path.parent / ".keystone-new-web-store.erofs.paths-abcdefgh").touch()
     assert run(state="absent")["changed"]
     assert files(path.parent) == []
 
@@ -244,6 +245,16 @@ def test_a_failure_keeps_the_previous_image(
     assert not make()["changed"]
 
 
+def test_what_is_left_next_to_a_complete_image_is_removed(make: Run, path: Path) -> None:
+    make()
+    inode = path.stat().st_ino
+    (path.parent / ".web-store.erofs.new/tree").mkdir(parents=True)
+    (path.parent / ".keystone-new-web-store.erofs.paths-abcdefgh").touch()
+    assert (make(check=True)["changed"], make()["changed"], make()["changed"]) == (True, True, False)
+    assert files(path.parent) == ["web-store.erofs", "web-store.erofs.paths"]
+    assert path.stat().st_ino == inode
+
+
 def test_an_interrupted_run_is_repeated(make: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (path.parent / ".web-store.erofs.new/tree").mkdir(parents=True)
     make()
@@ -261,7 +272,7 @@ def test_a_run_interrupted_before_the_list_is_repeated(
 
     make()
     with monkeypatch.context() as patch:
-        patch.setattr(images.Path, "write_text", interrupt)
+        patch.setattr(images.writing, "replace_file", interrupt)
         with pytest.raises(KeyboardInterrupt):
             images.StoreImage(str(path)).make({store.library: "hash"}, str(store.root), 60)
     assert make()["changed"], "the image holds another closure than the list said before"

@@ -21,12 +21,13 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model im
     Observed,
     Plan,
     RemoveDisk,
+    RemoveLeftovers,
     Shutdown,
     Unbind,
     Undefine,
     WriteWrapper,
 )
-from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.planner import plan_domain
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.planner import plan_domain, plan_share
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.document import DomainXml
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import InvalidInput, Unsupported, VirtiofsError
 from ansible_collections.keystone.virtiofs.tests.unit.support import (
@@ -36,6 +37,7 @@ from ansible_collections.keystone.virtiofs.tests.unit.support import (
     domain,
     host_of,
     observed,
+    share,
     steps,
     task_of,
 )
@@ -803,11 +805,43 @@ def test_remove_storage(exists: bool, named: list[str], there: list[str], remove
     assert plan.changed is (exists or bool(removed))
 
 
+def test_a_block_device_is_neither_removed_nor_counted_as_removed() -> None:
+    host = replace(TRIXIE, images={"/dev/vg/lv": DiskImage(8, "raw", is_block_device=True)})
+    plan = plan_domain(domain("store", state="absent", remove_storage=["/dev/vg/lv"]), Observed("store"), host)
+    assert (plan.actions, plan.before["storage"]) == ([], [])
+
+
+def test_leftovers_of_a_killed_run_are_removed_last() -> None:
+    left = ("/etc/.keystone-new-fstab-abcdefgh",)
+    host = replace(host_of("libvirt-9.0", "store"), leftovers=left)
+    seen = observed("libvirt-9.0", "store")
+    wanted = task_of("libvirt-9.0", "store", state="present")
+    assert plan_domain(wanted, seen, host).actions == [RemoveLeftovers(left)]
+    assert plan_share(share("store", "other", state="absent"), seen, host).actions == [RemoveLeftovers(left)]
+    assert steps(plan_domain(domain("store", state="absent"), seen, host)) == [
+        *("Unbind", "RemoveLeftovers", "RemoveState", "Undefine")
+    ]
+
+
 def test_absent_takes_its_own_files_along() -> None:
     """Also when an earlier run was ended between undefining and cleaning up."""
     for seen in (observed("libvirt-9.0", "store"), Observed("store")):
         plan = plan_domain(domain("store", state="absent"), seen, host_of("libvirt-9.0", "store"))
         assert steps(plan) == ["Unbind", "RemoveState", *(["Undefine"] if seen.persistent else [])]
+
+
+def test_a_share_never_outlives_its_nosuid_mount() -> None:
+    """A task that wants the domain back after a killed removal could not see that the share had one."""
+    seen = observed("libvirt-11.3", "everything")
+    assert seen.persistent is not None
+    writable = next(tag for tag, share in seen.persistent.shares().items() if share["read_only"] is False)
+    host = replace(TRIXIE, nosuid={seen.persistent.shares()[writable]["source"]: True})
+    plan = plan_domain(domain("everything", state="absent"), seen, host)
+    assert steps(plan) == ["Define", "UnmountNosuid", "Undefine"]
+    (define,) = of_type(plan, Define)
+    assert define.document.shares().keys() == seen.persistent.shares().keys() - {writable}
+    again = plan_domain(domain("everything", state="absent"), replace(seen, persistent=define.document), host)
+    assert steps(again) == ["UnmountNosuid", "Undefine"]
 
 
 # What the host cannot do.

@@ -127,6 +127,29 @@ class TestBindMounts:
             bind_mounts.bind_read_only(str(tmp_path / "gone"), target)
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+def test_fstab_keeps_its_owner_and_mode(fstab: Path, mode: int) -> None:
+    fstab.chmod(mode)
+    if os.geteuid() == 0:
+        os.chown(fstab, 0, 4)
+    before = fstab.stat()
+    fstab_module.add_bind("/source", "/target", "ro")
+    after = fstab.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert after.st_ino != before.st_ino
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "a\u00a0b", "a\u3000b", "a\u2028b", "a\u0085b", "a\rb", "\udcff", "#x", "a\\040b"]
+)
+def test_a_name_survives_fstab(fstab: Path, name: str) -> None:
+    """A separator of Unicode is a letter like any other, for libmount and for the kernel."""
+    fstab_module.add_bind(name, f"/{name}", "ro")
+    assert (name, f"/{name}") in fstab_module.entries()
+    fstab_module.remove(f"/{name}")
+    assert fstab.read_text() == FSTAB
+
+
 def test_no_binds_without_a_state(tmp_path: Path) -> None:
     assert binds(tmp_path) == {}
     assert wrappers.list_wrappers(str(tmp_path), "vm", "/virtiofsd") == {}

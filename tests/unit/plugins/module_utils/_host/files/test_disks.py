@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model import DiskImage
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import HostError, InvalidInput
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import disks, qcow2
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import disks, qcow2, writing
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 with_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
@@ -190,11 +190,11 @@ def test_a_new_image_never_replaces_a_file(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
-    left, used = tmp_path / ".keystone-new-disk-left", tmp_path / ".keystone-new-disk-used"
+    left, used = tmp_path / ".keystone-new-disk-leftleft", tmp_path / ".keystone-new-disk-usedused"
     for directory in (left, used):
         directory.mkdir()
         (directory / "image").touch()
-    with disks._held(used):
+    with writing._held(used):
         disks.create_image(str(tmp_path / "disk"), "raw", 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [used.name, "disk"]
 
@@ -204,10 +204,10 @@ def test_links_and_files_named_like_leftovers_are_left_alone(tmp_path: Path) -> 
     secret = tmp_path / "secret"
     secret.mkdir()
     (secret / "file").touch()
-    (tmp_path / ".keystone-new-disk-link").symlink_to(secret)
+    (tmp_path / ".keystone-new-disk-linklink").symlink_to(secret)
     (tmp_path / ".keystone-new-disk-dangling").symlink_to("nowhere")
-    (tmp_path / ".keystone-new-disk-file").touch()
-    os.mkfifo(tmp_path / ".keystone-new-disk-fifo")
+    (tmp_path / ".keystone-new-disk-filefile").touch()
+    os.mkfifo(tmp_path / ".keystone-new-disk-fifofifo")
     before = sorted(path.name for path in tmp_path.iterdir())
     disks.create_image(str(tmp_path / "disk"), "raw", 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, "disk"])
