@@ -205,7 +205,7 @@ class Preflight:
     def check_conflicts(self, plan: Plan) -> None:
         """Refuse to take, or to remove, what belongs to another domain; remember what this plan takes."""
         if self._local:
-            self._limits().check_paths(plan.new_paths)
+            self._limits().check_paths(plan.new_paths, plan.unsafe_paths_allowed)
         define = next((action for action in plan.actions if isinstance(action, Define)), None)
         removed = {action.key for action in plan.actions if isinstance(action, RemoveDisk)}
         if define is None and not removed and not plan.new_paths:
