@@ -152,6 +152,7 @@ allow_unsafe_paths:
     - Without it, the module refuses a path inside a directory that a share of any domain exposes writable, because the
       guest could replace what is there; a source that is a system directory, such as C(/), C(/etc), C(/root) or
       C(/home); and a writable source in which programs of the host are, such as C(/usr) and C(/nix/store).
+    - It is refused on a host whose administrator limits what domains may use (C(/etc/keystone-virtiofs/limits.json)).
   type: bool
   default: false
 """

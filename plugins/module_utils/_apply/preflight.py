@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from .._domain import path_safety
-from .._domain.model import Define, DiskImage, Host, Observed, Options, Plan, RemoveDisk, RemoveState, disk_key
+from .._domain.model import Define, DiskImage, Host, Observed, Options, Plan, RemoveDisk, RemoveState, Resolved, disk_key
 from .._domain.schema import is_below
 from .._domain.state_paths import domain_directory
 from .._domain.values import check_known_name
@@ -50,6 +50,7 @@ class Preflight:
         options = options or {}
         virtiofsd = self._find_virtiofsd()
         former = self._former_state(name, observed)
+        named = self._named_paths(options, observed)
         return Host(
             libvirt=self._gateway.libvirt_version(),
             virtiofsd=virtiofsd,
@@ -64,7 +65,8 @@ class Preflight:
             dead_shares=frozenset(dead_shares(observed, self._gateway)) if observed else frozenset(),
             stale_shares=frozenset(stale_shares(observed, self._gateway)) if observed else frozenset(),
             wrappers=wrappers.list_wrappers(self._state, name, virtiofsd.path) if self._local and virtiofsd else {},
-            real_paths=self._real_paths(options, observed),
+            real_paths={path: sources.real_path(path) for path in named},
+            ways={path: sources.way_to(path) for path in named},
             images=self._images(options, observed),
             virt_type=self._virt_type(options, observed),
             architecture=self._gateway.architecture(),
@@ -97,14 +99,15 @@ class Preflight:
                 self._virtiofsd = Virtiofsd("virtiofsd", None)  # out of reach: libvirt itself will tell
         return self._virtiofsd
 
-    def _real_paths(self, options: Options, observed: Observed | None) -> dict[str, str]:
+    def _named_paths(self, options: Options, observed: Observed | None) -> set[str]:
+        """What the task and the definition name, where this host can be asked about it."""
         if not self._local:
-            return {}
+            return set()
         domain = observed and (observed.persistent or observed.live)
-        named = {use.path for use in path_safety.uses("", domain, str)} if domain else set()
+        named = {use.path for use in path_safety.uses("", domain, Resolved)} if domain else set()
         for item in (options, *(options.get("shares") or ()), *(options.get("disks") or ())):
             named |= {item[option] for option in _PATH_OPTIONS if item.get(option)}
-        return {path: sources.real_path(path) for path in named}
+        return named
 
     def _ignores_setuid(self, options: Options) -> frozenset[str]:
         """The task's sources on file systems that the host's administrator has mounted with nosuid and nodev."""
@@ -259,7 +262,7 @@ class Preflight:
                 if not (files[file].is_shared and theirs[file].is_shared)
             ]
             if plan.new_paths and not plan.unsafe_paths_allowed:
-                path_safety.check_path_safety(plan.new_paths, path_safety.uses(name, other, self._real_path))
+                path_safety.check_path_safety(plan.new_paths, path_safety.uses(name, other, self._resolve))
             if removed:
                 bases = files.keys() & self._backing_images(theirs)
                 problems += [f"disk {files[file].key} is the base of a disk of domain {name}" for file in bases]
@@ -285,7 +288,8 @@ class Preflight:
         if self._local and self._limits().exist:
             files = {key: file_of(self._gateway, key) for key in disks_touched}
             touched = [path_safety.PathUse(plan.name, "disk", key, file) for key, file in files.items()]
-            self._limits().check_paths([*plan.new_paths, *touched])
+            self._limits().check_paths(plan.new_paths, plan.unsafe_paths_allowed)
+            self._limits().check_paths(touched)
 
     def _backing_images(self, theirs: Mapping[str, Disk]) -> set[str]:
         if not self._local:
@@ -315,8 +319,10 @@ class Preflight:
             self._others = {other: document for other, document in found.items() if document is not None}
         return [(other, document) for other, document in self._others.items() if other != name]
 
-    def _real_path(self, path: str) -> str:
-        return sources.real_path(path) if self._local else posixpath.normpath(path)
+    def _resolve(self, path: str) -> Resolved:
+        if not self._local:
+            return Resolved(posixpath.normpath(path))
+        return Resolved(sources.real_path(path), sources.way_to(path))
 
 
 def _check_open_files(count: int) -> None:

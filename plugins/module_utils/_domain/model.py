@@ -6,7 +6,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .._features import Virtiofsd
 from .state_paths import STATE
@@ -48,6 +48,13 @@ class DiskImage:
     is_public: bool = False  # every user of the host may read it
 
 
+class Resolved(NamedTuple):
+    """A path without links, and the directory entries that lead to it from the path that was resolved."""
+
+    path: str
+    way: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Host:
     """What the planner must know of the host. ``local`` is False where files cannot be reached (remote URI)."""
@@ -66,6 +73,7 @@ class Host:
     stale_shares: frozenset[str] = frozenset()  # tags whose virtiofsd serves a directory that was the source once
     wrappers: Mapping[str, bool] = field(default_factory=dict)  # path: starts the virtiofsd that is there now
     real_paths: Mapping[str, str] = field(default_factory=dict)  # of sources, symbolic links resolved
+    ways: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # the directory entries that lead there
     images: Mapping[str, DiskImage] = field(default_factory=dict)  # by path or pool/volume
     virt_type: str = "qemu"  # what "auto" means here
     architecture: str = "x86_64"
@@ -74,6 +82,9 @@ class Host:
 
     def real_path(self, path: str) -> str:
         return self.real_paths.get(path) or posixpath.normpath(path)
+
+    def resolve(self, path: str) -> Resolved:
+        return Resolved(self.real_path(path), self.ways.get(path, ()))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Callable, NamedTuple
 
 from .._errors import InvalidInput
-from .model import Host, Options
+from .model import Host, Options, Resolved
 from .schema import is_below
 from .state_paths import STATE
 from .xml.document import DomainXml
@@ -45,29 +45,35 @@ class PathUse(NamedTuple):
     path: str
     share: str | None = None
     is_writable: bool = False
+    way: tuple[str, ...] = ()
 
 
-def uses(name: str, document: DomainXml, real_path: Callable[[str], str]) -> list[PathUse]:
+def uses(name: str, document: DomainXml, resolve: Callable[[str], Resolved]) -> list[PathUse]:
     """Every path that a domain's definition names."""
+
+    def use(what: str, stated: str, share: str | None = None, is_writable: bool = False) -> PathUse:
+        path, way = resolve(stated)
+        return PathUse(name, what, stated, path, share, is_writable, way)
+
     found = [
-        PathUse(name, "source", share["source"], real_path(share["source"]), tag, not share["read_only"])
+        use("source", share["source"], tag, not share["read_only"])
         for tag, share in document.shares().items()
         if share["source"]
     ]
-    found += [PathUse(name, "disk", disk["path"], real_path(disk["path"])) for disk in document.disks() if disk["path"]]
+    found += [use("disk", disk["path"]) for disk in document.disks() if disk["path"]]
     options = document.options()
-    for option in ("iso", "kernel", "initrd", "serial_log"):
-        if options[option]:
-            found.append(PathUse(name, option, options[option], real_path(options[option])))
+    found += [use(option, options[option]) for option in ("iso", "kernel", "initrd", "serial_log") if options[option]]
     return found
 
 
 def new_uses(name: str, wanted: Options, before: DomainXml | None, after: DomainXml, host: Host) -> list[PathUse]:
     """The paths that a change brings into a definition: what a domain has already is not questioned again."""
-    old = uses(name, before, host.real_path) if before else []
-    found = [use for use in uses(name, after, host.real_path) if use not in old]
+    old = uses(name, before, host.resolve) if before else []
+    found = [use for use in uses(name, after, host.resolve) if use not in old]
     backing = (disk["backing"] for disk in wanted.get("disks") or () if disk.get("backing"))
-    return found + [PathUse(name, "backing", path, host.real_path(path)) for path in backing]
+    return found + [
+        PathUse(name, "backing", path, host.real_path(path), way=host.resolve(path).way) for path in backing
+    ]
 
 
 def check_path_safety(new: Iterable[PathUse], others: Iterable[PathUse]) -> None:
@@ -79,10 +85,15 @@ def check_path_safety(new: Iterable[PathUse], others: Iterable[PathUse]) -> None
         for other in others:
             if (use.domain, use.what, use.share, use.path) == (other.domain, other.what, other.share, other.path):
                 continue
-            if other.is_writable and is_below(use.path, other.path):
+            if other.is_writable and _is_in_reach(use, other.path):
                 raise _refusal(use, use, other)
-            if use.is_writable and is_below(other.path, use.path):
+            if use.is_writable and _is_in_reach(other, use.path):
                 raise _refusal(use, other, use)
+
+
+def _is_in_reach(use: PathUse, directory: str) -> bool:
+    """Whether a guest that writes to the directory could replace what is used, or lead the way there elsewhere."""
+    return is_below(use.path, directory) or any(is_below(entry, directory) and entry != directory for entry in use.way)
 
 
 def _refuse_system_directory(use: PathUse) -> None:
@@ -105,8 +116,9 @@ def _refuse_system_directory(use: PathUse) -> None:
 def _refusal(use: PathUse, inner: PathUse, outer: PathUse) -> InvalidInput:
     whose = "" if inner.domain == use.domain else f" of domain {inner.domain}"
     other = "" if outer.domain == use.domain else f" of domain {outer.domain}"
+    how = "is inside" if is_below(inner.path, outer.path) else "leads through"
     return InvalidInput(
-        f"{inner.what} {inner.stated}{whose} is inside {outer.stated}, which share {outer.share}{other} exposes"
+        f"{inner.what} {inner.stated}{whose} {how} {outer.stated}, which share {outer.share}{other} exposes"
         " writable, so the guest could replace it",
         fix="Use another directory, make the share read_only, or set allow_unsafe_paths if this is intended.",
         domain=use.domain,

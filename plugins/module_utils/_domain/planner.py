@@ -148,7 +148,7 @@ def _plan_paths(
     plan.new_paths = new_uses(name, wanted, before, document, host)
     plan.unsafe_paths_allowed = bool(wanted.get("allow_unsafe_paths"))
     if not plan.unsafe_paths_allowed:
-        check_path_safety(plan.new_paths, uses(name, document, host.real_path))
+        check_path_safety(plan.new_paths, uses(name, document, host.resolve))
 
 
 def _plan_define(document: DomainXml, observed: Observed, plan: Plan) -> None:

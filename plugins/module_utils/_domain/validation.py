@@ -185,6 +185,12 @@ def check_new_disk(disk: Options, host: Host, known: Container[str], domain: str
             domain=domain,
             fix="Set backing_format: qcow2 if the image was created as such, raw if a guest has written the header.",
         )
+    if original.data_file:
+        raise InvalidInput(
+            f"disk {key}: its backing image {backing} keeps its data in another file, which its header names",
+            domain=domain,
+            fix="Convert the image with qemu-img convert, or use another one.",
+        )
     if disk.get("size") and disk["size"] < original.size:
         raise InvalidInput(
             f"disk {key}: size {disk['size']} MiB is less than the {original.size} MiB of its backing image",

@@ -34,9 +34,17 @@ class Limits:
     def exist(self) -> bool:
         return self != Limits()
 
-    def check_paths(self, uses: Iterable[PathUse]) -> None:
-        """Raise InvalidInput for a new path outside the allowed directories."""
+    def check_paths(self, uses: Iterable[PathUse], unsafe_paths_allowed: bool = False) -> None:
+        """Raise InvalidInput for a new path that leads outside the allowed directories, or may come to."""
         for use in uses:
+            if self.exist and unsafe_paths_allowed:
+                raise InvalidInput(
+                    f"allow_unsafe_paths: {FILE} on this host limits what domains may use, and a guest could lead"
+                    f" {use.what} {use.stated} to another place",
+                    fix="Omit allow_unsafe_paths.",
+                    domain=use.domain,
+                    share=use.share,
+                )
             option, allowed = ("sources", self.sources) if use.what == "source" else ("images", self.images)
             if allowed is not None and not any(is_below(use.path, directory) for directory in allowed):
                 raise _refusal(f"{use.what} {use.stated}", option, use.domain, use.share)

@@ -73,3 +73,18 @@ class TestCheck:
 
     def test_is_in_the_readme(self, check: dict[str, Any]) -> None:
         assert f"| `{check['id']}` | {check['where']} |" in (ROLE / "README.md").read_text()
+
+
+def commands() -> list[dict[str, Any]]:
+    files = (ROLE / "tasks").glob("*.yml")
+    tasks = [task for file in files for task in yaml.safe_load(file.read_text())]
+    tasks += [inner for task in tasks for part in ("block", "always") for inner in task.get(part, ())]
+    return [task for task in tasks if "ansible.builtin.raw" in task]
+
+
+@pytest.mark.parametrize("task", commands(), ids=lambda task: task["name"])
+def test_a_command_in_a_guest_has_a_limit_of_time(task: dict[str, Any]) -> None:
+    """A guest that answers nothing would stop the playbook for good."""
+    if "delegate_to" not in task:
+        assert task["timeout"] == "{{ verify_check_timeout }}"
+        assert task["ignore_errors"] is True  # the guest's other checks run, and the report says what was found

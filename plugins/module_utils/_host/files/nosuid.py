@@ -29,8 +29,9 @@ def list_nosuid(state: str, domain: str) -> dict[str, bool]:
 
 
 def is_nosuid(path: str) -> bool:
-    """The file system at a path ignores setuid bits and device nodes, whoever has mounted it so."""
-    return set(_mount_of(path).options) >= _FLAGS
+    """The file system at a path ignores setuid bits and device nodes, and only root can change that."""
+    mount = _mount_of(path)
+    return set(mount.options) >= _FLAGS and not _is_of_another_user(mount)
 
 
 def is_nosuid_by_itself(path: str) -> bool:
@@ -42,10 +43,11 @@ def is_nosuid_by_itself(path: str) -> bool:
 def mount_nosuid(state: str, domain: str, source: str) -> None:
     """Mount ``source``, a real path, at itself, now and after a reboot.
 
-    Raises InvalidInput for mounts below the source, and for a source that fstab mounts already.
+    Raises InvalidInput for mounts below the source, for one that fstab mounts already, and for one of another user.
     """
     _require_no_mounts_below(source)
     _require_no_line_of_its_own(source)
+    _require_mount_of_root(source)
     with lock.exclusive("nosuid"):
         marker = _marker(state, domain, source)
         marker.parent.mkdir(parents=True, exist_ok=True)
@@ -102,3 +104,16 @@ def _require_no_line_of_its_own(source: str) -> None:
             fix="Add nosuid,nodev to the options in /etc/fstab and run mount -o remount for the source, or set nosuid"
             " to false.",
         )
+
+
+def _require_mount_of_root(source: str) -> None:
+    if _is_of_another_user(_mount_of(source)):
+        raise InvalidInput(
+            f"source {source} is on a file system that another user of the host has mounted, who can take it away",
+            fix="Unmount it, or set nosuid to false.",
+        )
+
+
+def _is_of_another_user(mount: Mount) -> bool:
+    """FUSE lets users mount, always with nosuid and nodev."""
+    return mount.type.partition(".")[0] == "fuse" and "user_id=0" not in mount.super_options

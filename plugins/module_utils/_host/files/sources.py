@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 from pathlib import Path
 
 from ..._errors import InvalidInput
+
+_MOST_LINKS = 40  # as in the kernel
 
 
 def require_directory(path: str) -> None:
@@ -25,8 +29,39 @@ def require_directory(path: str) -> None:
 
 
 def real_path(path: str) -> str:
-    """The path without links and detours."""
-    return str(Path(path).resolve())
+    """The path without links and detours; a loop of links, which a guest may have made, is left as it is."""
+    return os.path.realpath(path)
+
+
+def way_to(path: str) -> tuple[str, ...]:
+    """Every directory entry that is followed on the way to the real path: whoever can replace one decides the end."""
+    entries: dict[str, None] = {}
+    here, left, links = "/", _parts(path), _MOST_LINKS
+    while left:
+        part = left.pop()
+        if part == "..":
+            here = posixpath.dirname(here)
+            continue
+        here = posixpath.join(here, part)
+        entries.pop(here, None)
+        entries[here] = None
+        target = _link_target(here) if links else None
+        if target is not None:
+            links -= 1
+            here = "/" if target.startswith("/") else posixpath.dirname(here)
+            left += _parts(target)
+    return tuple(entries)
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in reversed(path.split("/")) if part not in ("", ".")]
+
+
+def _link_target(path: str) -> str | None:
+    try:
+        return str(Path(path).readlink())
+    except OSError:
+        return None
 
 
 def is_file(path: str) -> bool:

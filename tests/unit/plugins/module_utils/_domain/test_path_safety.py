@@ -102,6 +102,26 @@ def test_a_new_writable_share_must_not_hold_what_others_use() -> None:
     assert refusal([source("vm", "/srv/project")], [disk]) == ""
 
 
+@pytest.mark.parametrize("what", ["source", "disk", "kernel"])
+def test_a_link_on_the_way_must_not_be_the_guests(what: str) -> None:
+    """The guest would point it elsewhere after the check."""
+    way = ("/srv", "/srv/project", "/srv/project/link", "/data")
+    used = PathUse("vm", what, "/srv/project/link", "/data", way=way)
+    project = source("web", "/srv/project", writable=True)
+    assert f"{what} /srv/project/link leads through /srv/project" in refusal([used], [project])
+    assert f"{what} /srv/project/link of domain vm leads through" in refusal([project], [used])
+    assert refusal([used], [source("web", "/srv/project")]) == ""
+    # The guest cannot replace the shared directory itself.
+    beside = PathUse("vm", what, "/srv/project/../data", "/data", way=("/srv", "/srv/project", "/data"))
+    assert refusal([beside], [project]) == ""
+
+
+def test_the_way_to_a_path_is_that_of_the_host() -> None:
+    host = replace(SETUID, real_paths={"/srv/link": "/data"}, ways={"/srv/link": ("/srv", "/srv/project/x", "/data")})
+    with pytest.raises(InvalidInput, match="leads through /srv/project"):
+        plan_new(host, shares=[PROJECT, {"tag": "led", "source": "/srv/link", "read_only": True}])
+
+
 def plan_new(host: Host = TRIXIE, **given: Any) -> Plan:
     return plan_domain(domain(**given), Observed("vm"), host)
 

@@ -539,6 +539,12 @@ def test_a_disk_over_another_that_cannot_be(disk: dict[str, Any], problem: str) 
         plan_new(replace(TRIXIE, images={"/srv/base": DiskImage(8, "raw")}), disks=[disk])
 
 
+def test_a_backing_image_that_leads_to_a_file_of_the_host_is_not_used() -> None:
+    host = replace(TRIXIE, images={"/srv/base": DiskImage(8, "qcow2", data_file=True)})
+    with pytest.raises(InvalidInput, match="backing image /srv/base keeps its data in another file"):
+        plan_new(host, disks=[{"path": "/srv/a", "backing": "/srv/base", "backing_format": "qcow2"}])
+
+
 def test_a_block_device_is_attached_as_one() -> None:
     host = replace(TRIXIE, images={"/dev/vg/a": DiskImage(8, "raw", is_block_device=True)})
     document = defined(plan_new(host, disks=[{"path": "/dev/vg/a"}]))

@@ -43,6 +43,15 @@ def test_paths(what: str, path: str, allowed: bool) -> None:
         SOME.check_paths([use(what, path)])
 
 
+def test_a_task_cannot_have_its_guest_choose_what_the_limits_exclude() -> None:
+    """The guest would replace an allowed directory in its share by a link to another one."""
+    allowed = [use("source", "/srv/project/nested")]
+    Limits().check_paths(allowed, unsafe_paths_allowed=True)
+    SOME.check_paths([], unsafe_paths_allowed=True)
+    with pytest.raises(InvalidInput, match=r"allow_unsafe_paths: .*limits\.json on this host limits what"):
+        SOME.check_paths(allowed, unsafe_paths_allowed=True)
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [

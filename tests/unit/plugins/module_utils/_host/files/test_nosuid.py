@@ -15,6 +15,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import H
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host import lock
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import fstab as fstab_module
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import mounting, nosuid
+from ansible_collections.keystone.virtiofs.plugins.module_utils._mounts import parse_mountinfo
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount"),
@@ -192,3 +193,25 @@ def test_a_kernel_that_cannot_mount_in_one_step_is_refused(
         mounting.bind(source, str(tmp_path), mounting.READ_ONLY)
     assert "Linux 5.12" in caught.value.fix
     assert not os.path.ismount(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "is_lasting"),
+    [
+        ("fuse.sshfs", "rw,user_id=0,group_id=0,allow_other", True),
+        ("fuse.x", "rw,user_id=1000,group_id=1000,allow_other", False),
+        ("fuse", "rw,user_id=1000,group_id=1000", False),
+        ("ext4", "rw", True),
+    ],
+)
+def test_a_mount_that_another_user_can_take_away_does_not_count(
+    kind: str, options: str, is_lasting: bool, fstab: Path, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = f"1 0 0:1 / / rw - ext4 x rw\n2 1 0:2 / /srv/project rw,nosuid,nodev - {kind} x {options}\n"
+    monkeypatch.setattr(nosuid, "read_mounts", lambda: parse_mountinfo(lines.encode()))
+    assert nosuid.is_nosuid_by_itself("/srv/project") == is_lasting
+    if not is_lasting:
+        before = fstab.read_text()
+        with pytest.raises(InvalidInput, match="source /srv/project is on a file system that another user"):
+            nosuid.mount_nosuid(state, "vm", "/srv/project")
+        assert (fstab.read_text(), list(Path(state, "domains").iterdir())) == (before, [])

@@ -29,3 +29,23 @@ def test_sources(tmp_path: Path) -> None:
         with pytest.raises(InvalidInput, match=f"source {tmp_path}/{name} ({problem})") as caught:
             sources.require_directory(str(tmp_path / name))
         assert caught.value.fix
+
+
+def test_the_way_to_a_path_names_every_entry_that_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real/inner").mkdir(parents=True)
+    (tmp_path / "relative").symlink_to("real/inner")
+    (tmp_path / "absolute").symlink_to(tmp_path / "relative")
+    above = [str(tmp_path), *map(str, tmp_path.parents)][:-1]
+
+    def way(text: str) -> set[str]:
+        found = sources.way_to(f"{tmp_path}/{text}")
+        assert found[-1] == sources.real_path(f"{tmp_path}/{text}")
+        return {Path(entry).relative_to(tmp_path).as_posix() for entry in found if entry not in above}
+
+    assert way("real/inner") == {"real", "real/inner"}
+    assert way("relative") == {"relative", "real", "real/inner"}
+    assert way("absolute/new") == {"absolute", "relative", "real", "real/inner", "real/inner/new"}
+    assert way("real/inner/../../other") == {"real", "real/inner", "other"}
+    assert way("./real//inner/.") == {"real", "real/inner"}
+    (tmp_path / "loop").symlink_to("loop")
+    assert way("loop") == {"loop"}
