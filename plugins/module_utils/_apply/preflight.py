@@ -12,7 +12,18 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from .._domain import path_safety
-from .._domain.model import Define, DiskImage, Host, Observed, Options, Plan, RemoveDisk, RemoveState, Resolved, disk_key
+from .._domain.model import (
+    Define,
+    DiskImage,
+    Host,
+    Observed,
+    Options,
+    Plan,
+    RemoveDisk,
+    RemoveState,
+    Resolved,
+    disk_key,
+)
 from .._domain.schema import is_below
 from .._domain.state_paths import domain_directory
 from .._domain.values import check_known_name
