@@ -143,6 +143,7 @@ def definition(text: str) -> str:
         if parent is not None:
             parent.remove(element)
     for element in root.iter():
+        element.attrib.pop("uuid", None)  # of the collection's mark
         element.tail = None
         element.text = (element.text or "").strip() or None
     devices = root.find("devices")

@@ -150,7 +150,7 @@ class Executor:
         else:
             backing, backing_format = disk.get("backing"), disk.get("backing_format")
             disks.create_image(disk["path"], image_format, disk.get("size"), backing, backing_format)
-        self._redefine(name, lambda document: document.note_disk_created(disk_key(disk)))
+        self._redefine(name, lambda document: document.note_created_disk(disk_key(disk), pending=False))
 
     def _grow_disk(self, name: str, action: GrowDisk) -> None:
         disk = action.disk

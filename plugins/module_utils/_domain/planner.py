@@ -104,7 +104,7 @@ def _plan_absent(wanted: Options, observed: Observed, host: Host, plan: Plan) ->
         plan.actions.append(Destroy())
     files = {key for key, image in host.images.items() if not image.is_block_device}
     gone = [key for key in wanted.get("remove_storage") or () if key in files]
-    _plan_definition_without_nosuid(observed, host, plan)
+    _plan_definition_to_leave(observed, host, gone, plan)
     # Mounts first: what is removed afterwards must not be reached through them.
     plan.actions += [Unbind(target) for target in sorted(host.binds)]
     plan.actions += [UnmountNosuid(source) for source in sorted(host.nosuid)]
@@ -123,18 +123,22 @@ def _plan_absent(wanted: Options, observed: Observed, host: Host, plan: Plan) ->
     plan.after = {"state": "absent", "storage": []}
 
 
-def _plan_definition_without_nosuid(observed: Observed, host: Host, plan: Plan) -> None:
-    """Take the shares that have a nosuid mount out of a definition before the mounts go.
+def _plan_definition_to_leave(observed: Observed, host: Host, gone: list[str], plan: Plan) -> None:
+    """Define what another task may rely on, should it want the domain back after a run that was killed in between.
 
-    A definition says nothing about nosuid. Should the run be killed in between, and another task want the domain back,
-    a share that is still defined would stay without its mount, as one that nosuid: false has made.
+    A definition says nothing about nosuid: a share that is still defined would stay without its mount, as one that
+    nosuid: false has made. And a disk that the definition has, but the host has not, counts as storage that is not
+    mounted, unless its creation is pending.
     """
-    if host.nosuid and observed.persistent is not None:
-        document = observed.persistent.copy()
-        for tag, share in document.shares().items():
-            if share["source"] and host.real_path(share["source"]) in host.nosuid:
-                document.remove_share(tag)
-        _plan_define(document, observed, plan)
+    if observed.persistent is None:
+        return
+    document = observed.persistent.copy()
+    for tag, share in document.shares().items():
+        if share["source"] and host.real_path(share["source"]) in host.nosuid:
+            document.remove_share(tag)
+    for key in gone:
+        document.note_created_disk(key, pending=True)
+    _plan_define(document, observed, plan)
 
 
 def _wanted_ports(wanted: Options, observed: Observed, document: DomainXml) -> int | None:
@@ -194,7 +198,7 @@ def _known_disks(definition: DomainXml | None) -> set[str]:
 def _note_created(wanted: Options, disks: list[Action], document: DomainXml, host: Host) -> None:
     for disk in wanted.get("disks") or ():
         if disk_key(disk) in host.images:
-            document.note_disk_created(disk_key(disk))
+            document.note_created_disk(disk_key(disk), pending=False)
     for action in disks:
         if isinstance(action, CreateDisk):
             document.add_created_disk(disk_key(action.disk))

@@ -72,7 +72,8 @@ def is_wrapper(path: str) -> bool:
 def is_foreign(path: str, backend: ShareBackend) -> bool:
     """A bind mount or a wrapper of the collection for another domain: of a clone's original, of an earlier name."""
     is_ours = bound_source(path) is not None or is_wrapper(path)
-    return is_ours and not path.startswith(f"{domain_directory(backend.state, backend.domain)}/")
+    own = f"{domain_directory(backend.state, backend.domain)}/"
+    return is_ours and path.startswith(f"{backend.state}/") and not path.startswith(own)
 
 
 def wrapper_path(backend: ShareBackend, flags: Mapping[str, str]) -> str:

@@ -23,7 +23,8 @@ else:
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
 
 from .._domain.model import Observed
-from .._domain.xml.document import DomainXml, pool_file, volume_xml
+from .._domain.xml.document import DomainXml
+from .._domain.xml.storage import pool_file, volume_xml
 from .._errors import GatewayError, WaitTimeout
 from .._untrusted import MOST_ADDRESSES, address
 from .._waiting import wait_until

@@ -7,7 +7,6 @@ stays, and options that are not given are not touched. Needs lxml; knows neither
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
@@ -20,12 +19,11 @@ from .canonical import digest
 from .disks import cdrom, free_target, write_medium
 from .mark import NAMESPACE, drop_unused_mark, ensure_mark, find_mark, replace_mark
 from .network import read_interfaces, write_interfaces
+from .parsing import parse
 from .places import Element, drop, ensure, etree, get, put
 from .share import read_share, render_share, write_share
 
 _ADDED_SHARE = f"{{{NAMESPACE}}}added-share"
-# The text is Unicode already, so what it declares about its bytes holds no longer.
-_DECLARATION = re.compile(r"\A\ufeff?(<\?xml\s[^>]*\?>)?")
 
 SKELETON = """\
 <domain type='kvm'>
@@ -46,54 +44,12 @@ SKELETON = """\
 """
 
 
-def volume_xml(name: str, size: int, image_format: str, backing: str | None) -> str:
-    """A new storage volume of ``size`` MiB."""
-    volume = etree.Element("volume")
-    put(volume, "name", name)
-    put(volume, "capacity/@unit", "MiB")
-    put(volume, "capacity", str(size))
-    put(volume, "target/format/@type", image_format)
-    if backing:
-        put(volume, "backingStore/path", backing)
-    return str(etree.tostring(volume, encoding="unicode"))
-
-
-def pool_file(text: str, volume: str) -> str | None:
-    """The file of a new volume in a storage pool; None for a pool that has no directory."""
-    directory = _parsed(text, "libvirt").findtext("target/path")
-    return f"{directory}/{volume}" if directory else None
-
-
-def _parsed(text: str, origin: str) -> Element:
-    """The root of a well-formed document.
-
-    Namespaces in <metadata> that are undeclared or no URI are no fatal error: libvirt takes them, lxml by itself not.
-    """
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_blank_text=True, recover=True)
-    try:
-        root = etree.fromstring(_DECLARATION.sub("", text, count=1).encode(), parser)
-    except UnicodeEncodeError:
-        raise InvalidInput(
-            f"the XML from {origin} is not valid Unicode", fix="Save the file as UTF-8, or correct the xml option."
-        ) from None
-    except etree.XMLSyntaxError as error:
-        raise _malformed(origin, str(error)) from None
-    fatal = next((entry for entry in parser.error_log if entry.level == etree.ErrorLevels.FATAL), None)
-    if fatal is not None:
-        raise _malformed(origin, f"{fatal.message}, line {fatal.line}, column {fatal.column}")
-    return root
-
-
-def _malformed(origin: str, problem: str) -> InvalidInput:
-    return InvalidInput(f"the XML from {origin} is malformed: {problem}", fix="Correct the xml option.")
-
-
 class DomainXml:
     """A domain's XML document."""
 
     def __init__(self, text: str, *, origin: str = "libvirt") -> None:
         """Parse; raises InvalidInput when the text is no domain XML or declares entities."""
-        self.root = _parsed(text, origin)
+        self.root = parse(text, origin)
         if etree.ElementTree(self.root).docinfo.doctype:  # type: ignore[attr-defined]  # lxml-stubs lacks it
             raise InvalidInput(f"the XML from {origin} has a DOCTYPE", fix="Remove it: entities are never expanded.")
         if self.root.tag != "domain":
@@ -239,9 +195,9 @@ class DomainXml:
         """Remember a disk whose image is about to be created."""
         mark.add_created_disk(self.root, key)
 
-    def note_disk_created(self, key: str) -> None:
-        """Remember that the image of a disk is there."""
-        mark.note_disk_created(self.root, key)
+    def note_created_disk(self, key: str, *, pending: bool) -> None:
+        """Remember whether the image of a disk that was created for the domain is there, or about to come or go."""
+        mark.note_created_disk(self.root, key, pending)
 
     def _noted(self, name: str) -> str | None:
         """A value in the mark."""

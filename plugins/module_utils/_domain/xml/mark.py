@@ -61,7 +61,9 @@ def add_created_disk(root: Element, key: str) -> None:
         etree.SubElement(ensure_mark(root), _CREATED, key=key, pending="yes")
 
 
-def note_disk_created(root: Element, key: str) -> None:
+def note_created_disk(root: Element, key: str, pending: bool) -> None:
     for disk in created_disks(root):
         if disk.get("key") == key:
             disk.attrib.pop("pending", None)
+            if pending:
+                disk.set("pending", "yes")

@@ -32,7 +32,7 @@ def clone(connection: libvirt.virConnect) -> None:
 
 
 def wrapper(root: Path, name: str) -> Path:
-    return root / f"keystone-virtiofs/domains/{name}/bin/virtiofsd,cache=metadata"
+    return root / f".local/share/keystone-virtiofs/domains/{name}/bin/virtiofsd,cache=metadata"
 
 
 def test_purge_spares_a_clone(run: Run, connection: libvirt.virConnect) -> None:
@@ -81,7 +81,7 @@ def test_a_renamed_domain_takes_its_state_along(
     assert [wrapper(tmp_path, name).exists() for name in ("orig", "dupe")] == [False, True]
     assert run(domain, name="dupe")["actions"] == []
     assert run(domain, name="dupe", state="absent")["actions"] == ["RemoveState", "Undefine"]
-    assert not list((tmp_path / "keystone-virtiofs/domains").iterdir())
+    assert not list((tmp_path / ".local/share/keystone-virtiofs/domains").iterdir())
 
 
 def test_a_new_domain_of_the_former_name_keeps_its_state(

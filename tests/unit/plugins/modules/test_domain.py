@@ -45,7 +45,7 @@ STORY: list[tuple[dict[str, Any], list[str]]] = [
     ),
     ({"state": "running", "wait_for": "address", "autostart": False}, ["SetAutostart"]),
     ({"state": "stopped", "shutdown_timeout": 5}, ["Shutdown"]),
-    ({"state": "absent", "remove_storage": ["DISK"]}, ["RemoveDisk", "RemoveState", "Undefine"]),
+    ({"state": "absent", "remove_storage": ["DISK"]}, ["Define", "RemoveDisk", "RemoveState", "Undefine"]),
     ({"state": "absent"}, []),
 ]
 
@@ -225,7 +225,7 @@ def test_a_killed_removal_is_mended(
         assert look() == clean, f"killed after {count} steps"
         run(domain, name="vm", **full(places))
         count += 1
-    assert count == 4
+    assert count == 5
 
 
 def test_a_killed_restart_is_finished(run: Run, killed_after: Callable[..., bool]) -> None:
