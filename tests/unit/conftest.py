@@ -9,14 +9,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
 CLONE_NEWNS = 0x20000
 
 # No file among the sources, and no failure because the machine is busy.
 set_hypothesis_home_dir(str(Path(__file__).parents[2] / ".cache/hypothesis"))
-settings.register_profile("project", database=None, deadline=None)
+settings.register_profile("project", database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("campaign", settings.get_profile("project"), max_examples=20_000)
 settings.load_profile("project")
 
 

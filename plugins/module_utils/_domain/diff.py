@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .model import Observed, Options, disk_key, given_options
+from .model import Action, Observed, Options, Resume, Shutdown, Start, disk_key, given_options
 from .xml.document import DomainXml
 
 
@@ -29,9 +29,9 @@ def domain_view(wanted: Options, document: DomainXml | None, observed: Observed)
 
 
 def domain_view_after(
-    defined: Mapping[str, Any], wanted: Options, ports: int | None, observed: Observed
+    defined: Mapping[str, Any], wanted: Options, ports: int | None, observed: Observed, actions: Iterable[Action]
 ) -> dict[str, Any]:
-    view = {**defined, "state": _state_after(wanted, observed)}
+    view = {**defined, "state": _state_after(observed, actions)}
     if wanted.get("autostart") is not None:
         view["autostart"] = wanted["autostart"]
     if ports is not None:
@@ -48,7 +48,11 @@ def state_of(observed: Observed) -> str:
     return "absent" if observed.persistent is None and not observed.is_active else observed.run_state
 
 
-def _state_after(wanted: Options, observed: Observed) -> str:
-    if wanted["state"] == "present":
-        return "stopped" if observed.run_state == "absent" else observed.run_state
-    return str(wanted["state"])
+def _state_after(observed: Observed, actions: Iterable[Action]) -> str:
+    state = "stopped" if observed.run_state == "absent" else observed.run_state
+    for action in actions:
+        if isinstance(action, (Start, Resume)):
+            state = "running"
+        elif isinstance(action, Shutdown):
+            state = "stopped"
+    return state

@@ -15,6 +15,7 @@ from .model import (
     Options,
     Plan,
     RemoveWrapper,
+    Shutdown,
     Unbind,
     UnmountNosuid,
     WriteWrapper,
@@ -23,19 +24,18 @@ from .state_paths import bound_source, wrapper_flags
 from .xml.document import DomainXml
 
 
-def plan_host_files(
-    listed: Iterable[Options], document: DomainXml, observed: Observed, restarted: bool, host: Host, plan: Plan
-) -> None:
+def plan_host_files(listed: Iterable[Options], document: DomainXml, observed: Observed, host: Host, plan: Plan) -> None:
     """Mounts and wrappers: made before anything that uses them, removed after the last use."""
     if not host.local:
         return
     paths = set(document.share_paths().values())
     shares = list(document.shares().values())
-    if observed.live is not None and not restarted:
-        # A share stays in use until the guest has let go of it; what this plan detaches is free afterwards.
+    # A share stays in use until the guest has let go of it, also of one that is saved.
+    in_use = observed.saved or observed.live
+    if in_use is not None and not any(isinstance(action, Shutdown) for action in plan.actions):
         gone = {action.tag for action in plan.actions if isinstance(action, DetachShare)}
-        paths |= {path for tag, path in observed.live.share_paths().items() if tag not in gone}
-        shares += [share for tag, share in observed.live.shares().items() if tag not in gone]
+        paths |= {path for tag, path in in_use.share_paths().items() if tag not in gone}
+        shares += [share for tag, share in in_use.shares().items() if tag not in gone]
     nosuid = _nosuid_sources(listed, shares, observed, host)
     prepare: list[Action] = [MountNosuid(source) for source in sorted(nosuid) if not host.nosuid.get(source)]
     for source, daemon in sorted(paths):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .._features import Virtiofsd
@@ -26,11 +26,19 @@ class Observed:
     live: DomainXml | None = None
     run_state: str = "absent"  # absent, stopped, running, paused
     autostart: bool = False
-    managed_save: bool = False
+    saved: DomainXml | None = None  # what a managed save resumes with at the next start
 
     @property
     def is_active(self) -> bool:
         return self.run_state in ("running", "paused")
+
+    @property
+    def managed_save(self) -> bool:
+        return self.saved is not None
+
+    def resumed(self) -> Observed:
+        """The domain after a start that resumes its managed save."""
+        return replace(self, live=self.saved, run_state="running", saved=None)
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ from .running_domain import (
     unplug_obstacle,
 )
 from .schema import PARTS, SHARE, normalised
-from .validation import check_features, check_new_disk, check_new_domain
+from .validation import check_features, check_new_disk, check_new_domain, check_transience
 from .values import plain_path
 from .xml.document import DomainXml
 
@@ -62,31 +62,37 @@ def plan_domain(wanted: Options, observed: Observed, host: Host) -> Plan:
         _plan_absent(wanted, observed, host, plan)
         _check_reach(plan, host)
         return plan
-    if observed.persistent is None and observed.live is None:
+    check_transience(wanted["name"], observed)
+    if observed.persistent is None:
         check_new_domain(wanted["name"])
     shares = [normalised(share, host.real_path) for share in wanted.get("shares") or ()]
     check_features(shares, host, wanted["name"])
     document = wanted_definition(wanted, shares, observed, host)
     _plan_paths(wanted["name"], wanted, observed.persistent, document, host, plan)
-    disks = _plan_disks(wanted, observed, host, plan)
+    resumes = wanted["state"] == "running" and observed.managed_save
+    then = observed.resumed() if resumes else observed
+    disks = _plan_disks(wanted, then, host, plan)
     _note_created(disks, document)
     # Defined first: should the run be killed in between, the definition still knows whose disk it is.
     _plan_define(document, observed, plan)
     ports = _wanted_ports(wanted, observed, document)
     if ports is not None and document.reserved_ports != ports:
         plan.actions.append(ReservePorts(ports))
-    plan.actions += disks
+    plan.actions += [action for action in disks if isinstance(action, CreateDisk)]
+    if resumes:
+        plan.actions.append(Start())
+    plan.actions += [action for action in disks if not isinstance(action, CreateDisk)]
     _check_reach(plan, host)
-    restart = _plan_live(wanted, shares, document, observed, host, plan)
-    _plan_run_state(wanted, observed, restart, plan)
-    finish_restart(wanted["state"], observed, plan)
+    restart = _plan_live(wanted, shares, document, then, host, plan)
+    _plan_run_state(wanted, then, restart, plan)
+    finish_restart(wanted["state"], then, plan)
     if wanted.get("autostart") is not None and wanted["autostart"] != observed.autostart:
         plan.actions.append(SetAutostart(wanted["autostart"]))
-    plan_host_files(shares, document, observed, restart, host, plan)
+    plan_host_files(shares, document, then, host, plan)
     plan.before = domain_view(wanted, observed.persistent, observed)
     is_redefined = any(isinstance(action, Define) for action in plan.actions)
     view = domain_view(wanted, document, observed) if is_redefined else plan.before
-    plan.after = domain_view_after(view, wanted, ports, observed)
+    plan.after = domain_view_after(view, wanted, ports, observed, plan.actions)
     return plan
 
 
@@ -201,8 +207,6 @@ def _plan_live(
 
 def _plan_run_state(wanted: Options, observed: Observed, restarted: bool, plan: Plan) -> None:
     if wanted["state"] == "running" and observed.run_state in ("absent", "stopped"):
-        if observed.managed_save and any(isinstance(action, Define) for action in plan.actions):
-            plan.restart_reasons.append("managed save: the domain resumes with the definition it was saved with")
         plan.actions.append(Start())
     elif wanted["state"] == "running" and observed.run_state == "paused" and not restarted:
         plan.actions.append(Resume())
@@ -228,18 +232,18 @@ def plan_share(wanted: Options, observed: Observed, host: Host) -> Plan:
             fix="Define it first, with keystone.virtiofs.domain.",
         )
     document = source_of_truth.copy()
-    restart = (_plan_share_present if wanted["state"] == "present" else _plan_share_absent)(
+    (_plan_share_present if wanted["state"] == "present" else _plan_share_absent)(
         wanted, document, observed, host, plan
     )
     finish_restart(wanted["state"], observed, plan)
     listed = [wanted] if wanted["state"] == "present" else []
-    plan_host_files(listed, document, observed, restart, host, plan)
+    plan_host_files(listed, document, observed, host, plan)
     plan.before = share_view(source_of_truth, tag)
     plan.after = share_view(document, tag)
     return plan
 
 
-def _plan_share_present(wanted: Options, document: DomainXml, observed: Observed, host: Host, plan: Plan) -> bool:
+def _plan_share_present(wanted: Options, document: DomainXml, observed: Observed, host: Host, plan: Plan) -> None:
     share = normalised({option.option: wanted.get(option.option) for option in SHARE}, host.real_path)
     check_features([share], host, wanted["domain"])
     live = observed.live
@@ -250,38 +254,38 @@ def _plan_share_present(wanted: Options, document: DomainXml, observed: Observed
     if observed.persistent is not None:
         _plan_define(document, observed, plan)
     if observed.live is None:
-        return False
+        return
     tag, running = share["tag"], observed.live.shares()
     if tag not in running:
         plugging, reasons = plan_attaching([share], document, observed.live, host)
     elif differences(share, running[tag]) or tag in host.dead_shares:
         plugging, reasons = plan_replacing(wanted, document, observed.live, host)
     else:
-        return False
-    return _plug_or_restart(wanted, plugging, reasons, observed, plan)
+        return
+    _plug_or_restart(wanted, plugging, reasons, observed, plan)
 
 
-def _plan_share_absent(wanted: Options, document: DomainXml, observed: Observed, host: Host, plan: Plan) -> bool:
+def _plan_share_absent(wanted: Options, document: DomainXml, observed: Observed, host: Host, plan: Plan) -> None:
     tag = wanted["tag"]
     document.remove_share(tag)
     if observed.persistent is not None:
         _plan_define(document, observed, plan)
     if observed.live is None or tag not in observed.live.shares():
-        return False
+        return
     obstacle = unplug_obstacle(observed.live, tag, host)
     detach = DetachShare(tag, observed.live.share_text(tag), wanted["detach_timeout"])
-    return _plug_or_restart(
+    _plug_or_restart(
         wanted, [] if obstacle else [detach], [f"share {tag}: {obstacle}"] if obstacle else [], observed, plan
     )
 
 
 def _plug_or_restart(
     wanted: Options, plugging: list[Action], reasons: list[str], observed: Observed, plan: Plan
-) -> bool:
+) -> None:
     if not reasons or wanted["restart"] == "never":
         plan.actions += plugging
         plan.restart_reasons = reasons
-        return False
+        return
     if observed.persistent is None:
         raise InvalidInput(
             "the domain is transient: a restart would lose it",
@@ -290,4 +294,3 @@ def _plug_or_restart(
             fix="Define it persistently, or set restart to never.",
         )
     plan.actions += restart_actions(wanted)
-    return True

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from .._errors import InvalidInput, Unsupported
 from .._features import unavailable
-from .model import Host, Options, disk_key
+from .model import Host, Observed, Options, disk_key
 from .schema import OF_DOMAIN, OF_SHARE, SHARE, problems
 from .state_paths import ShareBackend, bind_path
 from .values import FILE_NAME_BYTES, check_new_name
@@ -51,6 +51,16 @@ def check_new_domain(name: str) -> None:
     problem = check_new_name(name)
     if problem:
         raise InvalidInput(f"name: {problem}", fix="Choose another name.", domain=name)
+
+
+def check_transience(name: str, observed: Observed) -> None:
+    """Raise InvalidInput for a domain that only runs: a new definition would know nothing of its disks."""
+    if observed.live is not None and observed.persistent is None:
+        raise InvalidInput(
+            "the domain is transient: it runs without a persistent definition",
+            fix=f"Define it (virsh dumpxml --inactive {name} > FILE; virsh define FILE), or stop it first.",
+            domain=name,
+        )
 
 
 def _raise(found: list[str], domain: str, share: str | None = None) -> None:

@@ -150,7 +150,7 @@ class Gateway:
                 live=live,
                 run_state=self._run_state(domain),
                 autostart=persistent and bool(domain.autostart()),
-                managed_save=bool(domain.hasManagedSaveImage()),
+                saved=DomainXml(domain.managedSaveGetXMLDesc(0)) if domain.hasManagedSaveImage() else None,
             )
 
     @staticmethod
@@ -262,7 +262,10 @@ class Gateway:
 
     def start(self, name: str) -> None:
         with _translated("cannot start the domain", name):
-            self._domain(name).create()
+            domain = self._domain(name)
+            domain.create()
+            if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:  # as it was when it was saved
+                domain.resume()
 
     def resume(self, name: str) -> None:
         with _translated("cannot resume the domain", name):
@@ -377,11 +380,10 @@ class Gateway:
         try:
             return self._connection.lookupByName(name)
         except libvirt.libvirtError as error:
-            if error.get_error_code() == NO_DOMAIN:
+            code = error.get_error_code() or 0
+            if code == NO_DOMAIN:
                 return None
-            raise GatewayError(
-                f"cannot look the domain up: {error}", code=error.get_error_code() or 0, domain=name
-            ) from error
+            raise GatewayError(f"cannot find the domain: {error}", code=code, domain=name) from error
 
     def _domain(self, name: str) -> Any:
         return self._connection.lookupByName(name)

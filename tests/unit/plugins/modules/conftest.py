@@ -30,7 +30,7 @@ def connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[libv
     """The test driver, alone in this process, on a host like Debian 13.
 
     Its state lives as long as a connection to it. It knows domains of type test only, takes two of the flags for
-    undefining, and starts with a domain named test, which is removed.
+    undefining, does not read managed saves, and starts with a domain named test, which is removed.
     """
     monkeypatch.setattr(state, "state_root", lambda _session: str(tmp_path / "keystone-virtiofs"))
     monkeypatch.setattr(probe, "find_virtiofsd", lambda _folders: TRIXIE.virtiofsd)
@@ -53,6 +53,7 @@ def connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[libv
         lambda self, flags: real_read(self, flags).replace("<domain type='test'", "<domain type='qemu'"),
     )
     monkeypatch.setattr(libvirt.virDomain, "undefineFlags", lambda self, flags: real_undefine(self, flags & 3))
+    monkeypatch.setattr(libvirt.virDomain, "managedSaveGetXMLDesc", lambda self, flags=0: self.XMLDesc(flags))
     driver = libvirt.open(URI)
     driver.lookupByName("test").destroy()
     driver.lookupByName("test").undefine()

@@ -667,11 +667,63 @@ def test_a_restart_that_was_begun_is_finished(run_state: str, state: str, expect
 
 
 def test_a_saved_domain_resumes_with_what_it_was_saved_with() -> None:
-    seen = replace(observed("libvirt-11.3", "store"), managed_save=True)
+    saved = observed("libvirt-11.3", "store", running=True).live
+    seen = replace(observed("libvirt-11.3", "store"), saved=saved)
     plan = plan_domain(domain("store", state="running", memory=512), seen, TRIXIE)
     assert steps(plan) == ["Define", "Start"]
-    assert plan.restart_reasons == ["managed save: the domain resumes with the definition it was saved with"]
+    assert plan.restart_reasons == ["memory: 256 in the running domain, 512 in its definition"]
     assert plan_domain(domain("store", state="running"), seen, TRIXIE).restart_reasons == []
+    # It is not discarded, also where a restart is allowed.
+    restarted = plan_domain(domain("store", state="running", memory=512, restart="if_required"), seen, TRIXIE)
+    assert steps(restarted) == ["Define", "Start", "NoteRestart", "Shutdown", "Start", "NoteRestart"]
+
+
+def test_a_saved_domain_gets_a_new_share_when_it_has_resumed() -> None:
+    saved = observed("libvirt-11.3", "store", running=True).live
+    seen = replace(observed("libvirt-11.3", "store"), saved=saved)
+    shares = [{"tag": "data", "source": "/srv/data", "nosuid": False}]
+    assert steps(plan_domain(domain("store", state="running", shares=shares), seen, TRIXIE)) == [
+        *("Define", "Start", "AttachShare")
+    ]
+    assert steps(plan_domain(domain("store", state="present", shares=shares), seen, TRIXIE)) == ["Define"]
+
+
+def test_a_saved_domain_keeps_what_it_needs_to_resume() -> None:
+    seen = replace(observed("libvirt-9.0", "store"), saved=observed("libvirt-9.0", "store", running=True).live)
+    host = host_of("libvirt-9.0", "store")
+    shares = [{"tag": "nix-store-share", "source": "/nix/store", "read_only": False}]
+    options = {"shares": shares, "allow_unsafe_paths": True}
+    assert "Unbind" not in steps(plan_domain(domain("store", **options), seen, host))
+    assert "Unbind" in steps(plan_domain(domain("store", **options), observed("libvirt-9.0", "store"), host))
+
+
+@pytest.mark.parametrize("state", ["present", "running", "stopped"])
+def test_a_domain_without_a_definition_is_not_given_an_empty_one(state: str) -> None:
+    seen = replace(observed("libvirt-11.3", "store", running=True), persistent=None)
+    with pytest.raises(InvalidInput, match="transient"):
+        plan_domain(domain("store", state=state), seen, TRIXIE)
+
+
+def test_a_domain_that_is_shut_down_lets_go_of_its_bind_mounts() -> None:
+    seen = observed("libvirt-9.0", "store", running=True)
+    shares = [{"tag": "nix-store-share", "source": "/nix/store", "read_only": False}]
+    task = domain("store", shares=shares, allow_unsafe_paths=True, state="stopped")
+    assert steps(plan_domain(task, seen, host_of("libvirt-9.0", "store"))) == ["Define", "Shutdown", "Unbind"]
+
+
+@pytest.mark.parametrize(
+    ("run_state", "given", "after"),
+    [
+        ("paused", {"state": "present"}, "paused"),
+        ("paused", {"state": "present", "memory": 512, "restart": "if_required"}, "running"),
+        ("running", {"state": "present", "memory": 512, "restart": "if_required"}, "running"),
+        ("paused", {"state": "running"}, "running"),
+        ("paused", {"state": "stopped"}, "stopped"),
+    ],
+)
+def test_the_diff_knows_the_state_after_a_restart(run_state: str, given: dict[str, Any], after: str) -> None:
+    seen = replace(observed("libvirt-11.3", "store", running=True), run_state=run_state)
+    assert plan_domain(domain("store", **given), seen, TRIXIE).after["state"] == after
 
 
 # A user's own XML.
@@ -760,7 +812,7 @@ def test_a_private_numa_cell_becomes_shared() -> None:
         (observed("libvirt-11.3", "store"), ["Undefine"]),
         (observed("libvirt-11.3", "store", running=True), ["Destroy", "Undefine"]),
         (replace(observed("libvirt-11.3", "store", running=True), run_state="paused"), ["Destroy", "Undefine"]),
-        (replace(observed("libvirt-11.3", "store"), managed_save=True), ["Undefine"]),
+        (replace(observed("libvirt-11.3", "store"), saved=observed("libvirt-11.3", "store").persistent), ["Undefine"]),
         (replace(observed("libvirt-11.3", "store", running=True), persistent=None), ["Destroy"]),
     ],
 )
