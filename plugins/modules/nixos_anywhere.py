@@ -179,13 +179,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils._errors import InvalidInput, VirtiofsError
+from ..module_utils._module import Module
 from ..module_utils._nixos import nixos_anywhere, ssh
 
 
-def install(module: AnsibleModule) -> dict[str, Any]:
+def install(module: Module) -> dict[str, Any]:
     params = module.params
     command = [*params["command"], *nixos_anywhere.arguments(ssh.Target.of(params, module.tmpdir), params)]
     if shutil.which(command[0]) is None:
@@ -206,7 +205,7 @@ def main() -> None:
         "backend": {"type": "str", "choices": ["nixos-facter", "nixos-generate-config"], "required": True},
         "path": {"type": "path", "required": True},
     }
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             **ssh.ARGUMENT_SPEC,
             "command": {"type": "list", "elements": "str", "default": ["nixos-anywhere"]},

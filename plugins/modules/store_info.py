@@ -226,13 +226,12 @@ nix:
 
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils._guest.store import describe_store
+from ..module_utils._module import Module
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "mount_point": {"type": "path", "default": "/nix/store"},
             "ro_store": {"type": "path", "default": "/sysroot/nix/.ro-store"},
@@ -246,7 +245,10 @@ def main() -> None:
     store = Path(module.params["mount_point"])
     outside = [path for path in module.params["paths"] if store not in Path(path).parents]
     if outside:
-        module.fail_json(msg=f"paths: not below {store}: {', '.join(outside)}")
+        module.fail_json(
+            msg=f"paths: not below {store}: {', '.join(outside)}",
+            fix="Correct paths, or set mount_point to the directory that they are in.",
+        )
     module.exit_json(changed=False, **describe_store(module.params))
 
 

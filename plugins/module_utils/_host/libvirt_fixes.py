@@ -11,9 +11,11 @@ import re
 from collections.abc import Mapping
 
 # virErrorNumber: https://libvirt.org/html/libvirt-virterror.html
+ANY_OTHER = 0
 CONNECT = {
+    ANY_OTHER: "Correct uri; qemu:///system is the libvirt of the host itself.",
     38: "Is libvirtd running (systemctl start libvirtd; without systemd: service virtlogd start; service libvirtd"
-    " start), is the host reached, and is the user in group libvirt?",
+    " start), is the host of uri reached, and is the user in group libvirt?",
     45: "Run as root (become: true), or add the user to group libvirt.",
 }
 DEFINE = {
@@ -112,4 +114,4 @@ def fix_for(code: int, message: str, by_code: Mapping[int, str]) -> str:
         match = re.search(pattern, message, re.IGNORECASE)
         if match:
             return fix.format(next((group for group in match.groups() if group), ""))
-    return by_code.get(code, "")
+    return by_code.get(code) or by_code.get(ANY_OTHER, "")

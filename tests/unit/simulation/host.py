@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils import _waiting
 from ansible_collections.keystone.virtiofs.plugins.module_utils._apply.controller import Controller
+from ansible_collections.keystone.virtiofs.plugins.module_utils._apply.executor import Executor
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import VirtiofsError
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host import gateway, limits, lock, ports, probe
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import (
@@ -91,17 +92,26 @@ class SimulatedHost:
 
     # Tasks.
 
-    def run(self, kind: str, options: Result, *, check: bool = False) -> Result:
+    def run(self, kind: str, options: Result, *, check: bool = False, killed_after: int | None = None) -> Result:
         """What a module returns for options that AnsibleModule has validated; of a failure the message."""
         try:
-            with Controller(URI, check) as controller:
+            with pytest.MonkeyPatch.context() as patch, Controller(URI, check) as controller:
+                if killed_after is not None:
+                    patch.setattr(Executor, "_step", _killed(Executor._step, killed_after))
                 if kind == "share":
                     return controller.apply_share(options)
                 if kind == "domains":
                     return controller.apply_domains(options["domains"], options["purge"])
                 return controller.apply_domain(options)
-        except VirtiofsError as error:
+        except (VirtiofsError, Killed) as error:
             return {"failed": True, "msg": str(error)}
+
+    def has_silent_guest(self) -> bool:
+        return not all(domain.responds for domain in self.libvirt.domains.values())
+
+    def wake_guests(self) -> None:
+        for domain in list(self.libvirt.domains.values()):
+            domain.respond(True)
 
     def snapshot(self) -> dict[str, Any]:
         """All that a task could change."""
@@ -189,6 +199,22 @@ class SimulatedHost:
 
 
 _FLAGS = {"ro": mounting.READ_ONLY, "nosuid": mounting.NOSUID, "nodev": mounting.NODEV}
+
+
+class Killed(BaseException):
+    """The module's process was killed."""
+
+
+def _killed(step: Callable[..., None], after: int) -> Callable[..., None]:
+    """The executor's step, which ends the run when it has been called that often."""
+    left = iter(range(after))
+
+    def killed_step(*arguments: Any) -> None:
+        if next(left, None) is None:
+            raise Killed
+        step(*arguments)
+
+    return killed_step
 
 
 def _content(path: Path) -> str:

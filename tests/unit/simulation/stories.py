@@ -31,6 +31,7 @@ class Task:
 
     kind: str
     given: dict[str, Any]
+    killed_after: int | None = None  # actions; then the task is run again
 
     def options(self, host: SimulatedHost) -> dict[str, Any]:
         given = _with_paths(self.given, host)
@@ -121,24 +122,28 @@ def _domain_options(name: str) -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
-_DOMAIN = _NAME.flatmap(lambda name: st.builds(Task, st.just("domain"), _domain_options(name)))
+_KILLED = st.sampled_from([None, None, None, 0, 1, 2, 3, 5])
+_DOMAIN = _NAME.flatmap(lambda name: st.builds(Task, st.just("domain"), _domain_options(name), _KILLED))
 _ONE_SHARE = st.builds(
-    lambda name, tag, source, state, more: Task(
+    lambda name, tag, source, state, more, killed_after: Task(
         "share",
         {"domain": name, "tag": tag, "state": state, **({"source": source} if state == "present" else {}), **more},
+        killed_after,
     ),
     _NAME,
     st.sampled_from(TAGS),
     st.sampled_from(SOURCES),
     st.sampled_from(["present", "absent"]),
     _some(**_SHARE_OPTIONS, **_STOPPING),
+    _KILLED,
 )
 _DOMAINS = st.builds(
-    lambda listed, purge: Task("domains", {"domains": listed, "purge": purge}),
+    lambda listed, purge, killed_after: Task("domains", {"domains": listed, "purge": purge}, killed_after),
     st.lists(st.sampled_from(NAMES), max_size=2, unique=True).flatmap(
         lambda names: st.tuples(*map(_domain_options, names)).map(list)
     ),
     st.booleans(),
+    _KILLED,
 )
 
 # Events.
@@ -184,7 +189,26 @@ def _unmount_all(host: SimulatedHost, event: Event) -> None:
         host.mounts = [mount for mount in host.mounts if not mount.mount_point.startswith(ours)]
 
 
+def _break_their_disk(host: SimulatedHost, event: Event) -> None:
+    """The disk of another tool's domain is not what it should be."""
+    image, theirs = Path(host.path("theirs.img")), host.libvirt.domains["theirs"]
+    if event.detail == "pool" and not host.libvirt.inactive_pools:
+        host.libvirt.inactive_pools.add("pool")
+        disk = (
+            "<disk type='volume' device='disk'><source pool='pool' volume='x'/><target dev='vdb' bus='virtio'/></disk>"
+        )
+        theirs.persistent.find("devices").append(definitions.parse(disk))
+        return
+    image.unlink(missing_ok=True)
+    if event.detail == "loop":
+        image.symlink_to(image)
+    elif event.detail == "header":
+        image.write_bytes(b"QFI\xfb" + bytes(range(200)))
+        theirs.persistent.find("devices/disk/driver").set("type", "qcow2")
+
+
 _TO_A_HOST: dict[str, Callable[[SimulatedHost, Event], None]] = {
+    "break their disk": _break_their_disk,
     "reboot": lambda host, _event: host.reboot(),
     "remove the wrappers": _remove_state_file,
     "remove the image": _remove_image,
@@ -204,7 +228,8 @@ _TO_A_DOMAIN: dict[str, Callable[[SimulatedHost, Domain, Event], None]] = {
     "stop responding": lambda _host, domain, _event: domain.respond(False),
     "respond": lambda _host, domain, _event: domain.respond(True),
 }
-_DETAILS = {
+_DETAILS: dict[str, st.SearchStrategy[Any]] = {
+    "break their disk": st.sampled_from(["gone", "loop", "header", "pool"]),
     "edit": st.sampled_from([128, 512]),
     "attach": st.tuples(
         st.sampled_from(TAGS), st.sampled_from(SOURCES), st.sampled_from([LIVE, CONFIG, LIVE | CONFIG])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..._errors import InvalidInput
@@ -25,8 +26,8 @@ def require_directory(path: str) -> None:
 
 
 def real_path(path: str) -> str:
-    """The path without links and detours."""
-    return str(Path(path).resolve())
+    """The path without links and detours, as far as it leads."""
+    return os.path.realpath(path)  # noqa: PTH - Path.resolve fails on a link that leads to itself
 
 
 def is_file(path: str) -> bool:
