@@ -21,6 +21,8 @@ _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 class Module(AnsibleModule):  # type: ignore[misc]  # ansible has no types
     """A module of this collection."""
 
+    params: dict[str, Any]
+
     def _load_params(self) -> None:
         super()._load_params()
         found = unfit_values(self.argument_spec, self.params)
@@ -28,7 +30,7 @@ class Module(AnsibleModule):  # type: ignore[misc]  # ansible has no types
             self.params = {}  # whatever they are, secrets included, they are not returned
             self.fail_json(msg="; ".join(found[:3]))
 
-    def fail_json(self, msg: str, **values: Any) -> None:
+    def fail_json(self, msg: Any, **values: Any) -> None:
         """End with what failed. What Ansible itself finds wrong with an option gets a fix, too."""
         own = {
             "problem": msg,

@@ -182,14 +182,16 @@ from typing import Any
 from ..module_utils._errors import InvalidInput, VirtiofsError
 from ..module_utils._module import Module
 from ..module_utils._nixos import nixos_anywhere, ssh
+from ..module_utils._nixos.options import check_options
 
 
 def install(module: Module) -> dict[str, Any]:
     params = module.params
+    check_options(params)
     command = [*params["command"], *nixos_anywhere.arguments(ssh.Target.of(params, module.tmpdir), params)]
     if shutil.which(command[0]) is None:
         raise InvalidInput(
-            f"{command[0]} is not installed",
+            f"command: {command[0]} is not installed",
             fix="Install nixos-anywhere, or set command (role variable nixos_guest_anywhere).",
         )
     result: dict[str, Any] = {"changed": True, "command": command}

@@ -199,6 +199,7 @@ from ..module_utils._errors import VirtiofsError, WaitTimeout
 from ..module_utils._module import Module
 from ..module_utils._nixos import decision, ssh
 from ..module_utils._nixos.inspection import inspect
+from ..module_utils._nixos.options import check_options
 from ..module_utils._waiting import wait_until
 
 # The guest agent may start after the ssh server.
@@ -228,6 +229,7 @@ def ask_host_key(controller: Controller, name: str) -> str | None:
 def gather(module: Module, result: dict[str, Any]) -> None:
     """Fill in the result step by step, so that a failure returns what was found until then."""
     params = module.params
+    check_options(params)
     facts, agents_key = find_domain(module)
     vm = decision.Vm.of(facts, params)
     endpoint = asdict(decision.Endpoint.of(params, vm, agents_key))

@@ -111,11 +111,13 @@ from typing import Any
 from ..module_utils._errors import VirtiofsError
 from ..module_utils._module import Module
 from ..module_utils._nixos import ssh
+from ..module_utils._nixos.options import check_options
 from ..module_utils._nixos.switch import Provided, Systems, Timeouts, activate, provide
 
 
 def switch(module: Module) -> dict[str, Any]:
     params = module.params
+    check_options(params)
     guest, toplevel = ssh.Connection(ssh.Target.of(params, module.tmpdir)), params["toplevel"]
     systems = Systems.of(guest, toplevel)
     result = {

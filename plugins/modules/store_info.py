@@ -249,6 +249,8 @@ def main() -> None:
             msg=f"paths: not below {store}: {', '.join(outside)}",
             fix="Correct paths, or set mount_point to the directory that they are in.",
         )
+    if module.params["stale_sample"] < 0:
+        module.fail_json(msg="stale_sample: the number is negative", fix="Set stale_sample to 0 or more.")
     module.exit_json(changed=False, **describe_store(module.params))
 
 

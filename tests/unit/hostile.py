@@ -74,7 +74,7 @@ def _nested(depth: int) -> object:
 TREE = "@TREE@"
 NUMBERS: list[object] = [
     *(float("inf"), float("-inf"), float("nan"), 1e300, 0.5, -0.0, -1, 0, 1, 2, 3, 63, 1000),
-    *(2**16, 2**31 - 1, 2**31, 2**32, 2**63, 2**64, 10**30),
+    *(2**16, 2**31 - 1, 2**31, 2**32, 2**30, 2**63, 2**64, 10**30),
     *("1e999999999", "1e-999999999", "1e5", "Infinity", "-Infinity", "NaN", "sNaN", "-0", "+1", "٣", "0x10", "1_0"),
     "9" * 400,
 ]
@@ -82,7 +82,7 @@ NAMES: list[object] = [
     *("", " ", "\n", "a\nb", "\x00", "a\x00b", "\x1b[2J", "\ud800", "a\udfffb", "\uffff", "\u00a0", "a\u00a0b"),
     *("\u2028", "a\u2028b", "\u202ea", "-", "--help", "-x", "..", ".", "../../etc/passwd", "a/b", "a//b"),
     *("{{ 7 * 7 }}", "{% raw %}", "%s%n%d", "%", "\\", "\\040", "'\"<>&", "]]>", "a,b=c", "a=b", "a:b", "#a"),
-    *("$HOME", "~", "~nobody", "~nosuch/x", "$(id)", "x" * 36, "x" * 37, "x" * 200, "x" * 256, "x" * 5000),
+    *("$HOME", "~", "~nosuch/x", "$(id)", "x" * 36, "x" * 37, "x" * 200, "x" * 256, "x" * 5000),
     *("é" * 100, "é" * 150, "🙂" * 20, "x" * 200_000, "x" * 3_000_000),
 ]
 _FILES = [
@@ -101,7 +101,7 @@ VALUES: list[object] = [*NUMBERS, *NAMES, *PATHS, *STRUCTURES]
 def tree(root: Path) -> None:
     """Files of odd kinds."""
     (root / "folder").mkdir(parents=True)
-    (root / "file").write_text("text\n")
+    (root / "file").write_bytes(bytes(2**20))
     os.mkfifo(root / "fifo")
     (root / "loop").symlink_to("loop")
     (root / "dangling").symlink_to("nowhere")

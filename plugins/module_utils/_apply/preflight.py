@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from .._domain import path_safety
 from .._domain.model import Define, DiskImage, Host, Observed, Options, Plan, RemoveDisk, disk_key
+from .._domain.values import CPU_MODES
 from .._domain.xml.document import DomainXml
 from .._errors import InvalidInput, Unsupported, VirtiofsError
 from .._features import Virtiofsd
@@ -21,6 +22,10 @@ from .._host.gateway import Gateway
 from .describe import dead_shares
 
 # Options of a domain, a share or a disk that name a file or directory of the host.
+_NETWORK_FIXES = {
+    "is not active": "Start it: virsh net-start {0}; virsh net-autostart {0}",
+    "does not exist": "Create it",
+}
 _PATH_OPTIONS = ("source", "path", "backing", "iso", "kernel", "initrd", "serial_log")
 
 
@@ -113,15 +118,28 @@ class Preflight:
 
     def _images(self, options: Options, observed: Observed | None) -> dict[str, DiskImage]:
         """The images that exist, by key, each read in the format that is known."""
-        listed = options.get("disks") or ()
-        formats: dict[str, str | None] = dict.fromkeys(options.get("remove_storage") or (), "raw")  # only its presence
-        formats.update({disk["backing"]: disk.get("backing_format") for disk in listed if disk.get("backing")})
+        listed, removed = options.get("disks") or (), options.get("remove_storage") or ()
+        based = [disk for disk in listed if disk.get("backing")]
+        formats: dict[str, str | None] = dict.fromkeys(removed, "raw")  # only its presence
+        formats.update({disk["backing"]: disk.get("backing_format") for disk in based})
         formats.update({disk_key(disk): disk.get("format") for disk in listed})
+        named = {
+            **dict.fromkeys(removed, "remove_storage"),
+            **{disk["backing"]: "backing" for disk in based},
+            **{disk_key(disk): "disks" for disk in listed},
+        }
         for disk in observed.persistent.disks() if observed and observed.persistent else ():
             if disk_key(disk) in formats and not formats[disk_key(disk)]:
                 formats[disk_key(disk)] = disk["format"]
-        images = {key: self._image(key, known) for key, known in formats.items()}
+        images = {key: self._named_image(named[key], key, known) for key, known in formats.items()}
         return {key: image for key, image in images.items() if image is not None}
+
+    def _named_image(self, option: str, key: str, known: str | None) -> DiskImage | None:
+        try:
+            return self._image(key, known)
+        except VirtiofsError as error:
+            error.problem = f"{option}: {error.problem}"
+            raise
 
     def _image(self, key: str, known: str | None) -> DiskImage | None:
         pool, _slash, volume = key.partition("/")
@@ -147,6 +165,9 @@ class Preflight:
         """Raise when the host cannot give the domain what it asks for."""
         name = options["name"]
         self._check_size(options)
+        self._check_cpu(options)
+        if options["state"] == "running":
+            self._check_networks(options)
         self.check_shares(options.get("shares") or (), name)
         if not self._local:
             return
@@ -154,6 +175,11 @@ class Preflight:
         for option in ("kernel", "initrd", "iso"):
             if options.get(option) and not sources.is_file(options[option]):
                 raise InvalidInput(f"{option}: {options[option]} is not a file", fix="Correct the path.", domain=name)
+        for disk in options.get("disks") or ():
+            if disk.get("path") and disk.get("format") == "raw" and disk.get("size"):
+                disks.require_size(disk["path"], disk["size"])
+        if options.get("serial_log"):
+            sources.require_log(options["serial_log"])
         if options.get("tpm") and not probe.has_swtpm():
             from .._packages import install_fix  # only this needs it
 
@@ -174,6 +200,34 @@ class Preflight:
             value = options.get(option)
             if value and limit and value > limit:
                 raise InvalidInput(f"{option}: {value} {problem} ({limit})", fix="Give less.", domain=options["name"])
+
+    def _check_cpu(self, options: Options) -> None:
+        cpu = options.get("cpu")
+        if not cpu or cpu in CPU_MODES or self._gateway.architecture() != "x86_64":  # others' lists have gaps
+            return
+        models = self._gateway.cpu_models()
+        if models and cpu not in models:
+            raise InvalidInput(
+                f"cpu: libvirt knows no CPU model {cpu}",
+                fix="Set cpu to a model that virsh cpu-models x86_64 lists, or to a mode such as host-passthrough.",
+                domain=options["name"],
+            )
+
+    def _check_networks(self, options: Options) -> None:
+        """A start would fail without them."""
+        interfaces = options.get("interfaces") or ()
+        wanted = {interface.get("source") or "default" for interface in interfaces if interface["type"] == "network"}
+        networks = self._gateway.networks() if wanted else {}
+        problems = {name: "is not active" if name in networks else "does not exist" for name in sorted(wanted)}
+        problems = {name: problem for name, problem in problems.items() if not networks.get(name)}
+        bridges = [interface["source"] for interface in interfaces if interface["type"] == "bridge" and self._local]
+        problems.update({name: "does not exist" for name in bridges if not sources.has_interface(name)})
+        for name, problem in problems.items():
+            raise InvalidInput(
+                f"interfaces: {'bridge' if name in bridges else 'network'} {name} {problem}",
+                fix=f"{_NETWORK_FIXES[problem]}, or set source of the interface to another one.".format(name),
+                domain=options["name"],
+            )
 
     def check_shares(self, shares: Iterable[Options], name: str) -> None:
         """Raise when a share cannot be given to a guest: libvirt would find out only at the start."""

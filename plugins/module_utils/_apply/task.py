@@ -9,7 +9,7 @@ from ansible.module_utils.basic import missing_required_lib
 
 from .._domain.xml.places import LXML_IMPORT_ERROR
 from .._errors import VirtiofsError
-from .._host.gateway import LIBVIRT_IMPORT_ERROR
+from .._host.connection import LIBVIRT_IMPORT_ERROR
 from .._module import Module
 from .._untrusted import printable
 from .controller import Controller

@@ -259,7 +259,7 @@ def _plan_share_present(wanted: Options, document: DomainXml, observed: Observed
     if tag not in running:
         plugging, reasons = plan_attaching([share], document, observed.live, host)
     elif differences(share, running[tag]) or tag in host.dead_shares:
-        plugging, reasons = plan_replacing(wanted, document, observed.live, host)
+        plugging, reasons = plan_replacing(wanted, document, observed, observed.live, host)
     else:
         return
     _plug_or_restart(wanted, plugging, reasons, observed, plan)
@@ -272,7 +272,7 @@ def _plan_share_absent(wanted: Options, document: DomainXml, observed: Observed,
         _plan_define(document, observed, plan)
     if observed.live is None or tag not in observed.live.shares():
         return
-    obstacle = unplug_obstacle(observed.live, tag, host)
+    obstacle = unplug_obstacle(observed, observed.live, tag, host)
     detach = DetachShare(tag, observed.live.share_text(tag), wanted["detach_timeout"])
     _plug_or_restart(
         wanted, [] if obstacle else [detach], [f"share {tag}: {obstacle}"] if obstacle else [], observed, plan

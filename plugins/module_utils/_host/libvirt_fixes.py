@@ -28,6 +28,7 @@ DEFINE = {
 OTHERS = {
     3: "The host's libvirt or QEMU is too old for this; keystone.virtiofs.host_info reports what it supports.",
     55: "The domain's state does not allow it; keystone.virtiofs.domain_info returns the state.",
+    49: "Create the pool, or set pool to one that virsh pool-list --all shows.",
     67: "The domain's definition does not allow it; see libvirt's message.",
 }
 

@@ -44,6 +44,12 @@ class Libvirt:
     def getMaxVcpus(self, _kind: str) -> int:  # noqa: N802
         return 288
 
+    def getCPUModelNames(self, _architecture: str) -> list[str]:  # noqa: N802
+        return ["qemu64"]
+
+    def listAllNetworks(self) -> list[Network]:  # noqa: N802
+        return [Network()]
+
     def listAllDomains(self) -> list[Domain]:  # noqa: N802
         return list(self.domains.values())
 
@@ -67,6 +73,16 @@ class Libvirt:
         if pool not in self.inactive_pools:
             raise error(libvirt.VIR_ERR_NO_STORAGE_POOL, f"no storage pool with matching name '{pool}'")
         return Pool(pool)
+
+
+class Network:
+    """libvirt's default network."""
+
+    def name(self) -> str:
+        return "default"
+
+    def isActive(self) -> int:  # noqa: N802
+        return 1
 
 
 class Pool:

@@ -67,7 +67,11 @@ def _with_paths(value: Any, host: SimulatedHost) -> Any:
         return {
             key: host.path(item) if key in ("source", "path") and item else _with_paths(item, host)
             for key, item in value.items()
-        }
+        } | (
+            {"remove_storage": [host.path(item) for item in value["remove_storage"]]}
+            if "remove_storage" in value
+            else {}
+        )
     if isinstance(value, list):
         return [_with_paths(item, host) for item in value]
     return value
@@ -113,6 +117,7 @@ def _domain_options(name: str) -> st.SearchStrategy[dict[str, Any]]:
             shares=_SHARES,
             hotplug_ports=st.sampled_from([0, 1, 3]),
             autostart=st.booleans(),
+            remove_storage=st.just([f"{name}.img"]),
             disks=st.builds(
                 lambda size: [{"path": f"{name}.img", "size": size, "format": "raw"}], st.sampled_from([1, 2])
             ),
