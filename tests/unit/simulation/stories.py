@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ _STOPPING = {"restart": st.sampled_from(["never", "if_required"]), "force_stop":
 _FORWARD = {"host_port": 2200, "guest_port": 22, "next_free": True, "address": "127.0.0.1"}
 
 
+@cache
 def _domain_options(name: str) -> st.SearchStrategy[dict[str, Any]]:
     return st.builds(
         lambda state, more: {"name": name, "virt_type": "qemu", "state": state, **more},
@@ -128,7 +130,8 @@ def _domain_options(name: str) -> st.SearchStrategy[dict[str, Any]]:
 
 
 _KILLED = st.sampled_from([None, None, None, 0, 1, 2, 3, 5])
-_DOMAIN = _NAME.flatmap(lambda name: st.builds(Task, st.just("domain"), _domain_options(name), _KILLED))
+_OF_ONE = {name: st.builds(Task, st.just("domain"), _domain_options(name), _KILLED) for name in NAMES}
+_DOMAIN = _NAME.flatmap(_OF_ONE.__getitem__)
 _ONE_SHARE = st.builds(
     lambda name, tag, source, state, more, killed_after: Task(
         "share",
@@ -144,9 +147,7 @@ _ONE_SHARE = st.builds(
 )
 _DOMAINS = st.builds(
     lambda listed, purge, killed_after: Task("domains", {"domains": listed, "purge": purge}, killed_after),
-    st.lists(st.sampled_from(NAMES), max_size=2, unique=True).flatmap(
-        lambda names: st.tuples(*map(_domain_options, names)).map(list)
-    ),
+    st.one_of(*(st.tuples(*map(_domain_options, names)).map(list) for names in ((), NAMES[:1], NAMES[1:], NAMES))),
     st.booleans(),
     _KILLED,
 )
@@ -242,9 +243,10 @@ _DETAILS: dict[str, st.SearchStrategy[Any]] = {
 }
 _DETAILS["detach"] = _DETAILS["attach"]
 
-_EVENT = st.sampled_from([*_TO_A_DOMAIN, *_TO_A_HOST]).flatmap(
-    lambda what: st.builds(Event, st.just(what), _NAME, _DETAILS.get(what, st.none()))
-)
+_EVENTS = {
+    what: st.builds(Event, st.just(what), _NAME, _DETAILS.get(what, st.none())) for what in [*_TO_A_DOMAIN, *_TO_A_HOST]
+}
+_EVENT = st.sampled_from(list(_EVENTS)).flatmap(_EVENTS.__getitem__)
 STEPS: st.SearchStrategy[list[Task | Event]] = st.lists(
     st.one_of(_DOMAIN, _DOMAIN, _DOMAIN, _ONE_SHARE, _ONE_SHARE, _DOMAINS, _EVENT, _EVENT, _EVENT),
     min_size=1,
