@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, Callable
 
 from .._domain import forwards, planner, validation
-from .._domain.model import Action, Observed, Options, Plan
-from .._errors import InvalidInput, WaitTimeout
+from .._domain.model import Action, Define, Observed, Options, Plan
+from .._errors import GatewayError, InvalidInput, WaitTimeout
 from .._host import lock, ports
 from .._host.files import state
 from .._host.gateway import Gateway
@@ -25,6 +25,10 @@ from .preflight import Preflight
 
 # libvirt serves five requests of a connection at a time by default (max_client_requests).
 _ASKED_AT_ONCE = 5
+
+
+def _defines(plan: Plan) -> bool:
+    return any(isinstance(action, Define) for action in plan.actions)
 
 
 class Controller:
@@ -72,14 +76,20 @@ class Controller:
         name = options["domain"]
         with self._locked([name]):
             with self._host_locked():
-                observed = self._gateway.observe(name)
-                if options["state"] == "present":
-                    self._preflight.check_shares([options], name)
-                plan = planner.plan_share(options, observed, self._preflight.host(name, options, observed))
-                self._preflight.check_conflicts(plan)
+                plan = self._plan_share(options)
                 self._execute(name, plan.claims())
             self._execute(name, plan.actions[len(plan.claims()) :])
+        self._confirm([plan], lambda _name: self._plan_share(options))
         return self._result(plan)
+
+    def _plan_share(self, options: Options) -> Plan:
+        name = options["domain"]
+        observed = self._gateway.observe(name)
+        if options["state"] == "present":
+            self._preflight.check_shares([options], name)
+        plan = planner.plan_share(options, observed, self._preflight.host(name, options, observed))
+        self._preflight.check_conflicts(plan)
+        return plan
 
     def describe_domains(self, names: Iterable[str] | None, host_keys: bool = False) -> dict[str, Any]:
         """Facts of the named domains, or of all; a domain that does not exist is left out."""
@@ -116,6 +126,8 @@ class Controller:
                     self._execute(plan.name, plan.claims())
             for plan in plans:
                 self._execute(plan.name, plan.actions[len(plan.claims()) :])
+        by_name = {options["name"]: options for options in wanted}
+        self._confirm(plans, lambda name: self._plan(by_name[name], self._gateway.observe(name)))
         for options in wanted:
             if options.get("wait_for") and not self._check_mode:
                 self._wait(options)
@@ -170,6 +182,21 @@ class Controller:
     def _execute(self, domain: str, actions: Iterable[Action]) -> None:
         if not self._check_mode:
             self._executor.execute(domain, actions)
+
+    def _confirm(self, plans: Iterable[Plan], plan_again: Callable[[str], Plan]) -> None:
+        """Report a definition that another machine's task has overwritten: no lock has kept it out."""
+        if self._check_mode or not self._gateway.is_remote:
+            return
+        defined = [plan.name for plan in plans if _defines(plan)]
+        if defined:
+            self._gateway.settle()
+        for name in defined:
+            if _defines(plan_again(name)):
+                raise GatewayError(
+                    "another tool has overwritten the definition right after this task",
+                    domain=name,
+                    fix="Run it again.",
+                )
 
     def _wait(self, options: Options) -> None:
         name, goal, timeout = options["name"], options["wait_for"], options["wait_timeout"]

@@ -24,6 +24,10 @@ with suppress(ImportError):  # that it is missing is said when a connection is t
 # A booting guest ignores the ACPI power button, so the request is repeated at this interval (seconds).
 SHUTDOWN_INTERVAL = 10.0
 
+# No lock keeps the tasks of other machines out (remote URI). A task defines within this time (seconds) after it has
+# compared, or reports it, so a definition that is still there afterwards was overwritten by none.
+SETTLING = 3.0
+
 # Of virErrorNumber.
 NO_DOMAIN = 42
 INVALID = 92
@@ -149,6 +153,7 @@ class Gateway(Connection):
         overwritten.
         """
         name = document.name or ""
+        began = time.monotonic()
         current = self.observe(name).persistent
         if (current and current.digest()) != (expected and expected.digest()):
             raise GatewayError(
@@ -163,7 +168,19 @@ class Gateway(Connection):
                 if not expected or error.get_error_code() != INVALID or self._is_valid(expected):
                     raise
                 domain = self._connection.defineXMLFlags(document.text(), 0)
-            return DomainXml(self._persistent_text(domain))
+            defined = DomainXml(self._persistent_text(domain))
+        if self.is_remote and time.monotonic() - began > SETTLING:
+            raise GatewayError(
+                f"libvirt took more than {SETTLING:g} s to define the domain, which may have overwritten the definition"
+                " of another machine's task",
+                domain=name,
+                fix="Run the task again, and then the tasks of other machines that change the domain.",
+            )
+        return defined
+
+    def settle(self) -> None:
+        """Wait until every task that has compared a definition before this one's last change has defined its own."""
+        time.sleep(SETTLING)
 
     def _define_valid(self, document: DomainXml) -> Any:
         return self._connection.defineXMLFlags(document.text(), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
