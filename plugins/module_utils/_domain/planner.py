@@ -237,9 +237,11 @@ def plan_share(wanted: Options, observed: Observed, host: Host) -> Plan:
     )
     finish_restart(wanted["state"], observed, plan)
     listed = [wanted] if wanted["state"] == "present" else []
-    plan_host_files(listed, document, observed, host, plan)
+    # What a domain without a definition cannot take while it runs, it never gets.
+    done = source_of_truth if observed.persistent is None and plan.restart_reasons else document
+    plan_host_files(listed, done, observed, host, plan)
     plan.before = share_view(source_of_truth, tag)
-    plan.after = share_view(document, tag)
+    plan.after = share_view(done, tag)
     return plan
 
 

@@ -22,6 +22,7 @@ from .values import (
     check_cmdline,
     check_cpu,
     check_document,
+    check_file,
     check_ipv4,
     check_iso,
     check_known_name,
@@ -182,7 +183,7 @@ SHARE: tuple[Field, ...] = (
 )
 
 DISK: tuple[Field, ...] = (
-    Field("path", "source/@file", codecs.DISK_PATH, "path", check=check_absolute),
+    Field("path", "source/@file", codecs.DISK_PATH, "path", check=check_file),
     Field("pool", "source/@pool", check=check_known_name),
     Field("volume", "source/@volume", check=check_known_name),
     # The same bound as memory: a size is in MiB, larger than a PiB is a unit mistake.

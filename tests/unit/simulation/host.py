@@ -29,7 +29,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files impo
     nosuid,
     state,
 )
-from ansible_collections.keystone.virtiofs.plugins.module_utils._mounts import Mount
+from ansible_collections.keystone.virtiofs.plugins.module_utils._mounts import Mount, unescape
 from ansible_collections.keystone.virtiofs.tests.unit import support
 from ansible_collections.keystone.virtiofs.tests.unit.simulation import definitions
 from ansible_collections.keystone.virtiofs.tests.unit.simulation.definitions import Element
@@ -126,7 +126,7 @@ class SimulatedHost:
         ours = str(self.state)
         return {
             "domain": self._of_domain("theirs"),
-            "fstab": [line for line in self.fstab.read_text().splitlines() if "x-systemd.before" not in line],
+            "fstab": [line for line in self.fstab.read_text().split("\n") if "x-systemd.before" not in line],
             "files": {
                 str(path): _content(path)
                 for path in sorted(self.root.rglob("*"))
@@ -187,8 +187,8 @@ class SimulatedHost:
             if domain.live is not None:
                 domain.destroy()
         self.mounts = self.mounts[:1]
-        for line in self.fstab.read_text().splitlines():
-            fields = line.split()
+        for line in self.fstab.read_text().split("\n"):
+            fields = [unescape(field.encode()) for field in line.split(" ")]
             if len(fields) > 3 and "bind" in fields[3].split(","):
                 flags = sum(flag for name, flag in _FLAGS.items() if name in fields[3].split(","))
                 self.bind(fields[0], fields[1], flags)

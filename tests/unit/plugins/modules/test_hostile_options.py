@@ -298,7 +298,7 @@ def undo(option: Option, task: Options, run: Run) -> None:
 def restore(root: Path) -> None:
     """Remove logs; what else a module has left is a fault."""
     for path in root.iterdir():
-        if path.is_file() and path.stat().st_size == 0:
+        if path.is_file() and not path.is_symlink() and path.stat().st_size == 0:
             path.unlink()
     if not (root / "file").exists():
         (root / "file").write_bytes(bytes(2**20))
