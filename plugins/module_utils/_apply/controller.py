@@ -89,6 +89,7 @@ class Controller:
             self._preflight.check_shares([options], name)
         plan = planner.plan_share(options, observed, self._preflight.host(name, options, observed))
         self._preflight.check_conflicts(plan)
+        self._preflight.check_start(plan, observed)
         return plan
 
     def describe_domains(self, names: Iterable[str] | None, host_keys: bool = False) -> dict[str, Any]:
@@ -169,6 +170,7 @@ class Controller:
             options = forwards.resolve_forwards(options, observed, partial(self._preflight.is_port_taken, name))
         plan = planner.plan_domain(options, observed, self._preflight.host(name, options, observed))
         self._preflight.check_conflicts(plan)
+        self._preflight.check_start(plan, observed)
         self._preflight.warnings += plan.warnings
         return plan
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from .._domain import path_safety
-from .._domain.model import Define, DiskImage, Host, Observed, Options, Plan, RemoveDisk, disk_key
+from .._domain.model import CreateDisk, Define, DiskImage, Host, Observed, Options, Plan, RemoveDisk, Start, disk_key
 from .._domain.values import CPU_MODES
 from .._domain.xml.document import DomainXml
 from .._errors import InvalidInput, Unsupported, VirtiofsError
@@ -242,6 +242,23 @@ class Preflight:
             except VirtiofsError as error:
                 error.domain, error.share = name, share["tag"]
                 raise
+
+    def check_start(self, plan: Plan, observed: Observed) -> None:
+        """Refuse to start a domain without the files that its definition names; libvirt would find out too late."""
+        if not self._local or not any(isinstance(action, Start) for action in plan.actions):
+            return
+        define = next((action.document for action in plan.actions if isinstance(action, Define)), observed.persistent)
+        made = {disk_key(action.disk) for action in plan.actions if isinstance(action, CreateDisk)}
+        for document in filter(None, (define, observed.saved)):
+            for use in path_safety.uses(plan.name, document, str):
+                exists = sources.is_directory if use.what == "source" else sources.exists
+                if use.what != "serial_log" and disk_key({"path": use.stated}) not in made and not exists(use.stated):
+                    raise InvalidInput(
+                        f"{use.what} {use.stated} of the domain does not exist, so the domain cannot start",
+                        fix="Restore it, or remove it from the domain's definition.",
+                        domain=plan.name,
+                        share=use.share,
+                    )
 
     def is_port_taken(self, name: str, address: str, port: int) -> bool:
         """Whether a port of the host is in use, or promised to another domain."""

@@ -43,6 +43,10 @@ def require_log(path: str) -> None:
         )
 
 
+def exists(path: str) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - as is_file
+
+
 def is_directory(path: str) -> bool:
     return os.path.isdir(path)  # noqa: PTH112 - as is_file
 

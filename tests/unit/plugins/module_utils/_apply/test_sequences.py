@@ -125,6 +125,9 @@ REMOVE = domain(state="absent", remove_storage=["vm.img"])
             [RUNNING, event("suspend"), Task("share", {"domain": "vm", "tag": "a", "state": "absent"})],
             id="unplugged while paused",
         ),
+        pytest.param(
+            [domain(disks=DISK), event("remove the image"), domain(state="running")], id="started without its image"
+        ),
         *(
             pytest.param([domain(disks=DISK), event("break their disk", detail), REMOVE], id=f"their disk: {detail}")
             for detail in ("gone", "loop", "header", "pool")
