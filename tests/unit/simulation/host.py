@@ -71,7 +71,7 @@ class SimulatedHost:
         self.root = root
         self.generation = support.BOOKWORM if is_old else support.TRIXIE
         assert self.generation.virtiofsd is not None
-        self.libvirt = Libvirt(self.generation.libvirt, self.generation.virtiofsd.path, self.may_start)
+        self.libvirt = Libvirt(self.generation.libvirt, self.generation.virtiofsd.path, self)
         self.mounts = [Mount("/", ("rw",), "ext4", "/dev/vda1", ("rw",))]
         self.state = root / "keystone-virtiofs"
         self.fstab = root / "fstab"
@@ -146,17 +146,21 @@ class SimulatedHost:
 
     def may_start(self, live: Element) -> None:
         """Raise as libvirt does when a share's directory or its virtiofsd, a disk or a port is not there."""
-        for tag, share in definitions.virtiofs(live).items():
-            source, daemon = share.find("source").get("dir"), share.find("binary").get("path")
-            if not Path(source).is_dir():
-                raise definitions.error(definitions.OPERATION_FAILED, f"virtiofs share {tag}: no directory {source}")
-            if source.startswith(str(self.state)) and not self._is_read_only(source):
-                raise AssertionError(f"the share {tag} starts with {source}, which is not mounted read-only")
-            if daemon.startswith(str(self.state)) and not Path(daemon).is_file():
-                raise definitions.error(definitions.OPERATION_FAILED, f"virtiofs share {tag}: no daemon {daemon}")
+        for share in definitions.virtiofs(live).values():
+            self.may_share(share)
         for disk in live.iterfind("devices/disk/source[@file]"):
             if not Path(disk.get("file")).is_file():
                 raise definitions.error(38, f"Cannot access storage file '{disk.get('file')}'")
+
+    def may_share(self, share: Element) -> None:
+        """The same for one share."""
+        source, daemon = share.find("source").get("dir"), share.find("binary").get("path")
+        if not Path(source).is_dir():
+            raise definitions.error(definitions.OPERATION_FAILED, f"virtiofs: no directory {source}")
+        if source.startswith(str(self.state)) and not self._is_read_only(source):
+            raise AssertionError(f"a share starts with {source}, which is not mounted read-only")
+        if daemon.startswith(str(self.state)) and not Path(daemon).is_file():
+            raise definitions.error(definitions.OPERATION_FAILED, f"virtiofs: no daemon {daemon}")
 
     def _is_read_only(self, path: str) -> bool:
         return any(mount.mount_point == path and "ro" in mount.options for mount in self.mounts)
