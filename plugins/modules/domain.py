@@ -178,15 +178,14 @@ libvirt_message:
   sample: "Requested operation is not valid: domain is not running"
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils._apply import task
 from ..module_utils._domain import schema
+from ..module_utils._module import Module
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec=schema.argument_spec((*schema.OF_DOMAIN, schema.URI)),
         supports_check_mode=True,
     )

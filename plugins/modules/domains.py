@@ -93,25 +93,26 @@ libvirt_message:
   sample: "Requested operation is not valid: domain is not running"
 """
 
-from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ..module_utils._apply import task
 from ..module_utils._domain import schema
+from ..module_utils._module import Module, unfit_values
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec=schema.argument_spec((*schema.OF_DOMAINS, schema.URI)),
         supports_check_mode=True,
     )
-    validator = ArgumentSpecValidator(schema.argument_spec(schema.OF_DOMAIN))
+    spec = schema.argument_spec(schema.OF_DOMAIN)
     wanted = []
     for index, options in enumerate(module.params["domains"]):
-        result = validator.validate(options)
-        if result.error_messages:
-            module.fail_json(msg=f"domains[{index}]: {'; '.join(result.error_messages)}")
+        found = unfit_values(spec, options)
+        result = None if found else ArgumentSpecValidator(spec).validate(options)
+        if found or result.error_messages:
+            module.fail_json(msg=f"domains[{index}]: {'; '.join(found or result.error_messages)}")
         wanted.append(result.validated_parameters)
     task.run(module, lambda controller: controller.apply_domains(wanted, module.params["purge"]))
 

@@ -186,8 +186,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ansible_collections.keystone.virtiofs.plugins.module_utils._features import (
     FEATURES,
     format_version,
@@ -196,6 +194,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._features import
 )
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.findings import find_problems
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.survey import survey_host
+from ansible_collections.keystone.virtiofs.plugins.module_utils._module import Module
 
 if TYPE_CHECKING:
     from ansible_collections.keystone.virtiofs.plugins.module_utils._host.findings import HostFacts
@@ -251,13 +250,12 @@ def describe_host(facts: HostFacts) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={"uri": {"type": "str", "default": "qemu:///system"}}, supports_check_mode=True
-    )
+    module = Module(argument_spec={"uri": {"type": "str", "default": "qemu:///system"}}, supports_check_mode=True)
     uri = module.params["uri"]
     if urlsplit(uri).netloc:
         module.fail_json(
-            msg=f"uri: {uri} is another machine, and this module reads the host itself. Run the task on that machine."
+            msg=f"uri: {uri} is another machine, and this module reads the host itself",
+            fix="Run the task on that machine.",
         )
     module.exit_json(changed=False, **describe_host(survey_host(uri)))
 

@@ -179,18 +179,19 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils._errors import InvalidInput, VirtiofsError
+from ..module_utils._module import Module
 from ..module_utils._nixos import nixos_anywhere, ssh
+from ..module_utils._nixos.options import check_options
 
 
-def install(module: AnsibleModule) -> dict[str, Any]:
+def install(module: Module) -> dict[str, Any]:
     params = module.params
+    check_options(params)
     command = [*params["command"], *nixos_anywhere.arguments(ssh.Target.of(params, module.tmpdir), params)]
     if shutil.which(command[0]) is None:
         raise InvalidInput(
-            f"{command[0]} is not installed",
+            f"command: {command[0]} is not installed",
             fix="Install nixos-anywhere, or set command (role variable nixos_guest_anywhere).",
         )
     result: dict[str, Any] = {"changed": True, "command": command}
@@ -206,7 +207,7 @@ def main() -> None:
         "backend": {"type": "str", "choices": ["nixos-facter", "nixos-generate-config"], "required": True},
         "path": {"type": "path", "required": True},
     }
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             **ssh.ARGUMENT_SPEC,
             "command": {"type": "list", "elements": "str", "default": ["nixos-anywhere"]},

@@ -192,21 +192,21 @@ libvirt_message:
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils._apply import task
 from ..module_utils._apply.controller import Controller
 from ..module_utils._domain import schema
 from ..module_utils._errors import VirtiofsError, WaitTimeout
+from ..module_utils._module import Module
 from ..module_utils._nixos import decision, ssh
 from ..module_utils._nixos.inspection import inspect
+from ..module_utils._nixos.options import check_options
 from ..module_utils._waiting import wait_until
 
 # The guest agent may start after the ssh server.
 AGENT_TIMEOUT = 15.0
 
 
-def find_domain(module: AnsibleModule) -> tuple[dict[str, Any] | None, str | None]:
+def find_domain(module: Module) -> tuple[dict[str, Any] | None, str | None]:
     """The facts of the machine's domain, if it has one, and the host key that its guest agent reports."""
     name = module.params["domain"]
     if not name:
@@ -226,9 +226,10 @@ def ask_host_key(controller: Controller, name: str) -> str | None:
         return None
 
 
-def gather(module: AnsibleModule, result: dict[str, Any]) -> None:
+def gather(module: Module, result: dict[str, Any]) -> None:
     """Fill in the result step by step, so that a failure returns what was found until then."""
     params = module.params
+    check_options(params)
     facts, agents_key = find_domain(module)
     vm = decision.Vm.of(facts, params)
     endpoint = asdict(decision.Endpoint.of(params, vm, agents_key))
@@ -248,7 +249,7 @@ def gather(module: AnsibleModule, result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             **ssh.ARGUMENT_SPEC,
             **schema.argument_spec((schema.URI,)),

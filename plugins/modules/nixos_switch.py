@@ -108,15 +108,16 @@ failed_share:
 from dataclasses import asdict
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils._errors import VirtiofsError
+from ..module_utils._module import Module
 from ..module_utils._nixos import ssh
+from ..module_utils._nixos.options import check_options
 from ..module_utils._nixos.switch import Provided, Systems, Timeouts, activate, provide
 
 
-def switch(module: AnsibleModule) -> dict[str, Any]:
+def switch(module: Module) -> dict[str, Any]:
     params = module.params
+    check_options(params)
     guest, toplevel = ssh.Connection(ssh.Target.of(params, module.tmpdir)), params["toplevel"]
     systems = Systems.of(guest, toplevel)
     result = {
@@ -135,7 +136,7 @@ def switch(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             **ssh.ARGUMENT_SPEC,
             "toplevel": {"type": "path", "required": True},

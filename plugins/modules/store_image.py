@@ -116,15 +116,14 @@ failed_share:
   sample: null
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils._errors import VirtiofsError
 from ..module_utils._host.store import image
+from ..module_utils._module import Module
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "path": {"type": "path", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -235,13 +235,12 @@ nix:
 
 from pathlib import Path
 
-from ansible.module_utils.basic import AnsibleModule
-
 from ..module_utils._guest.store import describe_store
+from ..module_utils._module import Module
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "mount_point": {"type": "path", "default": "/nix/store"},
             "ro_store": {"type": "path", "default": "/sysroot/nix/.ro-store"},
@@ -255,7 +254,12 @@ def main() -> None:
     store = Path(module.params["mount_point"])
     outside = [path for path in module.params["paths"] if store not in Path(path).parents]
     if outside:
-        module.fail_json(msg=f"paths: not below {store}: {', '.join(outside)}")
+        module.fail_json(
+            msg=f"paths: not below {store}: {', '.join(outside)}",
+            fix="Correct paths, or set mount_point to the directory that they are in.",
+        )
+    if module.params["stale_sample"] < 0:
+        module.fail_json(msg="stale_sample: the number is negative", fix="Set stale_sample to 0 or more.")
     module.exit_json(changed=False, **describe_store(module.params))
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import Any, Callable
 
 from .._domain import forwards, overlays, planner, validation
-from .._domain.model import Action, Observed, Options, Plan
-from .._errors import InvalidInput, WaitTimeout
+from .._domain.model import Action, Define, Observed, Options, Plan
+from .._errors import GatewayError, InvalidInput, WaitTimeout
 from .._host import lock, ports
 from .._host.files import state
 from .._host.gateway import Gateway
 from .._untrusted import ssh_host_key
 from .._waiting import wait_until
+from .conflicts import Conflicts, OtherDomains
 from .describe import SSH_HOST_KEY, describe
 from .disk_files import bases_of, file_of
 from .executor import Executor
@@ -28,6 +29,10 @@ from .preflight import Preflight
 _ASKED_AT_ONCE = 5
 
 
+def _defines(plan: Plan) -> bool:
+    return any(isinstance(action, Define) for action in plan.actions)
+
+
 class Controller:
     """Brings domains and shares to the wanted state over one connection to libvirt."""
 
@@ -35,7 +40,9 @@ class Controller:
         self._gateway = Gateway(uri)
         self._check_mode = check_mode
         root = state.state_root(self._gateway.is_session)
-        self._preflight = Preflight(self._gateway, root)
+        others = OtherDomains(self._gateway)
+        self._preflight = Preflight(self._gateway, root, others)
+        self._conflicts = Conflicts(self._gateway, root, others, self._preflight.limits)
         self._executor = Executor(self._gateway, root)
 
     def __enter__(self) -> Controller:
@@ -47,7 +54,7 @@ class Controller:
     @property
     def warnings(self) -> list[str]:
         """What the user should know although nothing failed."""
-        return [*self._preflight.warnings, *self._executor.warnings]
+        return [*self._preflight.warnings, *self._conflicts.warnings, *self._executor.warnings]
 
     def apply_domain(self, options: Options) -> dict[str, Any]:
         """Bring one domain to the wanted state; the module's return values."""
@@ -73,14 +80,21 @@ class Controller:
         name = options["domain"]
         with self._locked([name]):
             with self._host_locked():
-                observed = self._gateway.observe(name)
-                if options["state"] == "present":
-                    self._preflight.check_shares([options], name)
-                plan = planner.plan_share(options, observed, self._preflight.host(name, options, observed))
-                self._preflight.check_conflicts(plan)
+                plan = self._plan_share(options)
                 self._execute(name, plan.claims())
             self._execute(name, plan.actions[len(plan.claims()) :])
+        self._confirm([plan], lambda _name: self._plan_share(options))
         return self._result(plan)
+
+    def _plan_share(self, options: Options) -> Plan:
+        name = options["domain"]
+        observed = self._gateway.observe(name)
+        if options["state"] == "present":
+            self._preflight.check_shares([options], name)
+        plan = planner.plan_share(options, observed, self._preflight.host(name, options, observed))
+        self._conflicts.check_conflicts(plan)
+        self._preflight.check_start(plan, observed)
+        return plan
 
     def describe_domains(self, names: Iterable[str] | None, host_keys: bool = False) -> dict[str, Any]:
         """Facts of the named domains, or of all; a domain that does not exist is left out."""
@@ -117,6 +131,8 @@ class Controller:
                     self._execute(plan.name, plan.claims())
             for plan in plans:
                 self._execute(plan.name, plan.actions[len(plan.claims()) :])
+        by_name = {options["name"]: options for options in wanted}
+        self._confirm(plans, lambda name: self._plan(by_name[name], self._gateway.observe(name)))
         for options in wanted:
             if options.get("wait_for") and not self._check_mode:
                 self._wait(options)
@@ -154,16 +170,17 @@ class Controller:
     def _plan(self, options: Options, observed: Observed) -> Plan:
         name = options["name"]
         if options["state"] == "absent":
-            self._preflight.check_overlays(options, observed)
+            self._conflicts.check_overlays(options, observed)
         else:
             self._preflight.check_domain(options)
             gateway = self._gateway
             options = overlays.resolve_overlays(
                 options, observed, partial(file_of, gateway), partial(bases_of, gateway)
             )
-            options = forwards.resolve_forwards(options, observed, partial(self._preflight.is_port_taken, name))
+            options = forwards.resolve_forwards(options, observed, partial(self._conflicts.is_port_taken, name))
         plan = planner.plan_domain(options, observed, self._preflight.host(name, options, observed))
-        self._preflight.check_conflicts(plan)
+        self._conflicts.check_conflicts(plan)
+        self._preflight.check_start(plan, observed)
         self._preflight.warnings += plan.warnings
         return plan
 
@@ -177,6 +194,21 @@ class Controller:
     def _execute(self, domain: str, actions: Iterable[Action]) -> None:
         if not self._check_mode:
             self._executor.execute(domain, actions)
+
+    def _confirm(self, plans: Iterable[Plan], plan_again: Callable[[str], Plan]) -> None:
+        """Report a definition that another machine's task has overwritten: no lock has kept it out."""
+        if self._check_mode or not self._gateway.is_remote:
+            return
+        defined = [plan.name for plan in plans if _defines(plan)]
+        if defined:
+            self._gateway.settle()
+        for name in defined:
+            if _defines(plan_again(name)):
+                raise GatewayError(
+                    "another tool has overwritten the definition right after this task",
+                    domain=name,
+                    fix="Run it again.",
+                )
 
     def _wait(self, options: Options) -> None:
         name, goal, timeout = options["name"], options["wait_for"], options["wait_timeout"]

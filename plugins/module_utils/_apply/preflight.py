@@ -6,48 +6,47 @@ One Preflight serves one task: what it has read of the host and of other domains
 
 from __future__ import annotations
 
-import posixpath
 import uuid
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable
 
 from .._domain import path_safety
 from .._domain.model import (
+    CreateDisk,
     Define,
     DiskImage,
     Host,
     Observed,
     Options,
     Plan,
-    RemoveDisk,
-    RemoveState,
     Resolved,
+    Start,
     disk_key,
 )
-from .._domain.schema import is_below
-from .._domain.state_paths import domain_directory
-from .._domain.values import check_known_name
-from .._domain.xml.document import DomainXml
+from .._domain.values import CPU_MODES, check_known_name
 from .._errors import InvalidInput, Unsupported, VirtiofsError
 from .._features import Virtiofsd
-from .._host import kvm, limits, ports, probe
+from .._host import kvm, limits, probe
 from .._host.files import bind_mounts, disks, leftovers, nosuid, sources, state, wrappers
 from .._host.gateway import Gateway
+from .conflicts import OtherDomains
 from .describe import dead_shares, stale_shares
-from .disk_files import bases_of, file_of
 
 # Options of a domain, a share or a disk that name a file or directory of the host.
+_NETWORK_FIXES = {
+    "is not active": "Start it: virsh net-start {0}; virsh net-autostart {0}",
+    "does not exist": "Create it",
+}
 _PATH_OPTIONS = ("source", "path", "backing", "iso", "kernel", "initrd", "serial_log")
 
 
 class Preflight:
-    """The host and the other domains, as far as plans depend on them."""
+    """The host, as far as plans depend on it."""
 
-    def __init__(self, gateway: Gateway, state: str) -> None:
+    def __init__(self, gateway: Gateway, state: str, others: OtherDomains) -> None:
         self._gateway = gateway
+        self._others = others
         self._state = state
         self._local = not gateway.is_remote
-        self._others: dict[str, DomainXml] | None = None
         self._kvm: kvm.KvmProbe | None = None
         self._virtiofsd: Virtiofsd | None = None
         self._virtiofsd_sought = False
@@ -92,7 +91,7 @@ class Preflight:
             return ""
         if not state.has_share_state(self._state, former):
             return ""
-        return "" if any(other == former for other, _document in self._other_domains(name)) else former
+        return "" if any(other == former for other, _document in self._others.beside(name)) else former
 
     def _nosuid(self, name: str, former: str) -> dict[str, bool]:
         """The sources that the domain has mounted with nosuid, also those from before it was renamed."""
@@ -153,14 +152,20 @@ class Preflight:
 
     def _images(self, options: Options, observed: Observed | None) -> dict[str, DiskImage]:
         """The images that exist, by key, each read in the format that is known."""
-        listed = options.get("disks") or ()
-        formats: dict[str, str | None] = dict.fromkeys(options.get("remove_storage") or (), "raw")  # only its presence
-        formats.update({disk["backing"]: disk.get("backing_format") for disk in listed if disk.get("backing")})
+        listed, removed = options.get("disks") or (), options.get("remove_storage") or ()
+        based = [disk for disk in listed if disk.get("backing")]
+        formats: dict[str, str | None] = dict.fromkeys(removed, "raw")  # only its presence
+        formats.update({disk["backing"]: disk.get("backing_format") for disk in based})
         formats.update({disk_key(disk): disk.get("format") for disk in listed})
+        named = {
+            **dict.fromkeys(removed, "remove_storage"),
+            **{disk["backing"]: "backing" for disk in based},
+            **{disk_key(disk): "disks" for disk in listed},
+        }
         for disk in observed.persistent.disks() if observed and observed.persistent else ():
             if disk_key(disk) in formats and not formats[disk_key(disk)]:
                 formats[disk_key(disk)] = disk["format"]
-        images = {key: self._image(key, known) for key, known in formats.items()}
+        images = {key: self._named_image(named[key], key, known) for key, known in formats.items()}
         return {key: image for key, image in images.items() if image is not None}
 
     def _leftovers(self, name: str, options: Options, observed: Observed | None) -> tuple[str, ...]:
@@ -171,6 +176,13 @@ class Preflight:
         if observed and observed.persistent:
             keys |= set(observed.persistent.created_disks())
         return tuple(leftovers.find_leftovers(self._state, name, (key for key in keys if key.startswith("/"))))
+
+    def _named_image(self, option: str, key: str, known: str | None) -> DiskImage | None:
+        try:
+            return self._image(key, known)
+        except VirtiofsError as error:
+            error.problem = f"{option}: {error.problem}"
+            raise
 
     def _image(self, key: str, known: str | None) -> DiskImage | None:
         pool, _slash, volume = key.partition("/")
@@ -196,20 +208,28 @@ class Preflight:
         """Raise when the host cannot give the domain what it asks for."""
         name = options["name"]
         self._check_size(options)
+        self._check_cpu(options)
+        if options["state"] == "running":
+            self._check_networks(options)
         self.check_shares(options.get("shares") or (), name)
         if not self._local:
             return
-        self._limits().check_options(options)
+        self.limits().check_options(options)
         for option in ("kernel", "initrd", "iso"):
             if options.get(option) and not sources.is_file(options[option]):
                 raise InvalidInput(f"{option}: {options[option]} is not a file", fix="Correct the path.", domain=name)
+        for disk in options.get("disks") or ():
+            if disk.get("path") and disk.get("format") == "raw" and disk.get("size"):
+                disks.require_size(disk["path"], disk["size"])
+        if options.get("serial_log"):
+            sources.require_log(options["serial_log"])
         if options.get("tpm") and not probe.has_swtpm():
             from .._packages import install_fix  # only this needs it
 
             fix = install_fix(probe.os_release(), "swtpm")
             raise Unsupported("tpm: swtpm is not installed", fix=fix, domain=name)
 
-    def _limits(self) -> limits.Limits:
+    def limits(self) -> limits.Limits:
         if self._host_limits is None:
             self._host_limits = limits.read_limits()
         return self._host_limits
@@ -223,6 +243,34 @@ class Preflight:
             value = options.get(option)
             if value and limit and value > limit:
                 raise InvalidInput(f"{option}: {value} {problem} ({limit})", fix="Give less.", domain=options["name"])
+
+    def _check_cpu(self, options: Options) -> None:
+        cpu = options.get("cpu")
+        if not cpu or cpu in CPU_MODES or self._gateway.architecture() != "x86_64":  # others' lists have gaps
+            return
+        models = self._gateway.cpu_models()
+        if models and cpu not in models:
+            raise InvalidInput(
+                f"cpu: libvirt knows no CPU model {cpu}",
+                fix="Set cpu to a model that virsh cpu-models x86_64 lists, or to a mode such as host-passthrough.",
+                domain=options["name"],
+            )
+
+    def _check_networks(self, options: Options) -> None:
+        """A start would fail without them."""
+        interfaces = options.get("interfaces") or ()
+        wanted = {interface.get("source") or "default" for interface in interfaces if interface["type"] == "network"}
+        networks = self._gateway.networks() if wanted else {}
+        problems = {name: "is not active" if name in networks else "does not exist" for name in sorted(wanted)}
+        problems = {name: problem for name, problem in problems.items() if not networks.get(name)}
+        bridges = [interface["source"] for interface in interfaces if interface["type"] == "bridge" and self._local]
+        problems.update({name: "does not exist" for name in bridges if not sources.has_interface(name)})
+        for name, problem in problems.items():
+            raise InvalidInput(
+                f"interfaces: {'bridge' if name in bridges else 'network'} {name} {problem}",
+                fix=f"{_NETWORK_FIXES[problem]}, or set source of the interface to another one.".format(name),
+                domain=options["name"],
+            )
 
     def check_shares(self, shares: Iterable[Options], name: str) -> None:
         """Raise when a share cannot be given to a guest: libvirt would find out only at the start."""
@@ -240,100 +288,22 @@ class Preflight:
                 error.domain, error.share = name, share["tag"]
                 raise
 
-    def is_port_taken(self, name: str, address: str, port: int) -> bool:
-        """Whether a port of the host is in use, or promised to another domain."""
-        promised = {
-            (forward["address"], forward["host_port"])
-            for other, document in self._other_domains(name)
-            for interface in document.interfaces()
-            for forward in interface["forwards"]
-        }
-        return (address, port) in promised or (self._local and ports.is_port_taken(address, port))
-
-    def check_conflicts(self, plan: Plan) -> None:
-        """Refuse to take, or to remove, what belongs to another domain; remember what this plan takes."""
-        if RemoveState() in plan.actions:
-            self._warn_of_clones(plan.name)
-        define = next((action for action in plan.actions if isinstance(action, Define)), None)
-        removed = {action.key for action in plan.actions if isinstance(action, RemoveDisk)}
-        if define is None and not removed and not plan.new_paths:
+    def check_start(self, plan: Plan, observed: Observed) -> None:
+        """Refuse to start a domain without the files that its definition names; libvirt would find out too late."""
+        if not self._local or not any(isinstance(action, Start) for action in plan.actions):
             return
-        before = define.expected if define else None
-        macs = set(define.document.macs()) - set(before.macs() if before else ()) if define else set()
-        taken = _disks(define.document).items() - _disks(before).items() if define else set()
-        self._check_limits(plan, removed | {key for key, _disk in taken})
-        files = {file_of(self._gateway, key): Disk(key) for key in removed}
-        files.update({file_of(self._gateway, key): disk for key, disk in taken})
-        for name, other in self._other_domains(plan.name):
-            theirs = {file_of(self._gateway, key): disk for key, disk in _disks(other).items()}
-            problems = [f"MAC address {mac} belongs to domain {name}" for mac in macs & set(other.macs())]
-            problems += [
-                f"disk {files[file].key} belongs to domain {name}"
-                for file in files.keys() & theirs.keys()
-                if not (files[file].is_shared and theirs[file].is_shared)
-            ]
-            if plan.new_paths and not plan.unsafe_paths_allowed:
-                path_safety.check_path_safety(plan.new_paths, path_safety.uses(name, other, self._resolve))
-            if removed:
-                bases = files.keys() & self._backing_images(theirs)
-                problems += [f"disk {files[file].key} is the base of a disk of domain {name}" for file in bases]
-            if problems:
-                raise InvalidInput(
-                    min(problems), fix="Choose another MAC address or disk for this domain.", domain=plan.name
-                )
-        if define is not None and self._others is not None:
-            self._others[plan.name] = define.document
-
-    def _warn_of_clones(self, name: str) -> None:
-        """A clone starts from its original's mounts and wrappers until a task has given it some of its own."""
-        for other, document in self._other_domains(name):
-            paths = (path for paths in document.share_paths().values() for path in paths)
-            if any(is_below(path, domain_directory(self._state, name)) for path in paths):
-                self.warnings.append(
-                    f"domain {other} has shares with mounts or wrappers of domain {name}, which are removed; a task of"
-                    f" keystone.virtiofs.domain on {other} gives it some of its own"
-                )
-
-    def _check_limits(self, plan: Plan, disks_touched: Iterable[str]) -> None:
-        """Refuse what the host's administrator does not allow: new paths, volumes of a pool, files to be removed."""
-        if self._local and self._limits().exist:
-            files = {key: file_of(self._gateway, key) for key in disks_touched}
-            touched = [path_safety.PathUse(plan.name, "disk", key, file) for key, file in files.items()]
-            self._limits().check_paths(plan.new_paths, plan.unsafe_paths_allowed)
-            self._limits().check_paths(touched)
-
-    def _backing_images(self, theirs: Mapping[str, Disk]) -> set[str]:
-        if not self._local:
-            return set()
-        chains = (disks.backing_chain(file, disk.format) for file, disk in theirs.items())
-        return {image for chain in chains for image in chain}
-
-    def check_overlays(self, wanted: Options, observed: Observed) -> None:
-        """Raise when a disk that is to be removed has got an overlay, which would be left without its base."""
-        definition = observed.persistent or observed.live
-        removed = {file_of(self._gateway, key): key for key in wanted.get("remove_storage") or ()}
-        for disk in definition.disks() if definition and removed else ():
-            key = disk_key(disk)
-            bases = [removed[file] for file in bases_of(self._gateway, disk) if file in removed]
-            if bases and file_of(self._gateway, key) not in removed:
-                raise InvalidInput(
-                    f"disk {bases[0]} has got the overlay {key} (an external snapshot), which is useless without it",
-                    fix=f"Add {key} to remove_storage, or merge it first: virsh blockcommit {wanted['name']}"
-                    f" {disk['target']} --active --pivot.",
-                    domain=wanted["name"],
-                )
-
-    def _other_domains(self, name: str) -> list[tuple[str, DomainXml]]:
-        """All other domains, those included that this task is going to define."""
-        if self._others is None:
-            found = {other: seen.persistent or seen.live for other, seen in self._gateway.observe_all().items()}
-            self._others = {other: document for other, document in found.items() if document is not None}
-        return [(other, document) for other, document in self._others.items() if other != name]
-
-    def _resolve(self, path: str) -> Resolved:
-        if not self._local:
-            return Resolved(posixpath.normpath(path))
-        return Resolved(sources.real_path(path), sources.way_to(path))
+        define = next((action.document for action in plan.actions if isinstance(action, Define)), observed.persistent)
+        made = {disk_key(action.disk) for action in plan.actions if isinstance(action, CreateDisk)}
+        for document in filter(None, (define, observed.saved)):
+            for use in path_safety.uses(plan.name, document, Resolved):
+                exists = sources.is_directory if use.what == "source" else sources.exists
+                if use.what != "serial_log" and disk_key({"path": use.stated}) not in made and not exists(use.stated):
+                    raise InvalidInput(
+                        f"{use.what} {use.stated} of the domain does not exist, so the domain cannot start",
+                        fix="Restore it, or remove it from the domain's definition.",
+                        domain=plan.name,
+                        share=use.share,
+                    )
 
 
 def _check_open_files(count: int) -> None:
@@ -343,21 +313,3 @@ def _check_open_files(count: int) -> None:
             f"open_files: {count} is more than the host allows ({most})",
             fix="Decrease open_files, or raise the host's limit: sysctl fs.nr_open.",
         )
-
-
-class Disk(NamedTuple):
-    """A disk of a domain: its key, its format as the definition says, whether several domains may have it."""
-
-    key: str
-    format: str = "raw"
-    is_shared: bool = False
-
-
-def _disks(document: DomainXml | None) -> dict[str, Disk]:
-    """The disks of a domain by key."""
-    found = document.disks() if document else []
-    return {
-        disk_key(disk): Disk(disk_key(disk), disk["format"] or "raw", disk["shareable"] or disk["read_only"])
-        for disk in found
-        if disk["path"] or disk["volume"]
-    }

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import missing_required_lib
 
 from .._domain.xml.places import LXML_IMPORT_ERROR
 from .._errors import VirtiofsError
-from .._host.gateway import LIBVIRT_IMPORT_ERROR
+from .._host.connection import LIBVIRT_IMPORT_ERROR
+from .._module import Module
 from .._untrusted import printable
 from .controller import Controller
 
 
-def run(module: AnsibleModule, work: Callable[[Controller], dict[str, Any]]) -> None:
+def run(module: Module, work: Callable[[Controller], dict[str, Any]]) -> None:
     """Do the work over one connection and leave the module, also when it fails."""
     require_libraries(module)
     try:
@@ -27,8 +28,9 @@ def run(module: AnsibleModule, work: Callable[[Controller], dict[str, Any]]) -> 
     module.exit_json(**result)
 
 
-def require_libraries(module: AnsibleModule) -> None:
+def require_libraries(module: Module) -> None:
     """Leave the module unless everything that a Controller needs can be imported."""
     for library, error in (("libvirt-python", LIBVIRT_IMPORT_ERROR), ("lxml", LXML_IMPORT_ERROR)):
         if error:
-            module.fail_json(msg=missing_required_lib(library), exception=error)
+            fix = f"Install {library} for the Python that runs the module."
+            module.fail_json(msg=missing_required_lib(library), fix=fix, exception=error)

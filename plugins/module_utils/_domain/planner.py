@@ -278,9 +278,11 @@ def plan_share(wanted: Options, observed: Observed, host: Host) -> Plan:
     )
     finish_restart(wanted["state"], observed, plan)
     listed = [wanted] if wanted["state"] == "present" else []
-    plan_host_files(listed, document, observed, host, plan)
+    # What a domain without a definition cannot take while it runs, it never gets.
+    done = source_of_truth if observed.persistent is None and plan.restart_reasons else document
+    plan_host_files(listed, done, observed, host, plan)
     plan.before = share_view(source_of_truth, tag)
-    plan.after = share_view(document, tag)
+    plan.after = share_view(done, tag)
     return plan
 
 
@@ -302,7 +304,7 @@ def _plan_share_present(wanted: Options, document: DomainXml, observed: Observed
     else:
         plugging, reasons = [], changed_shares([share], running) + broken_shares([share], running, host)
         if reasons and wanted["replug"]:
-            plugging, reasons = plan_replacing(wanted, document, observed.live, host)
+            plugging, reasons = plan_replacing(wanted, document, observed, observed.live, host)
     _plug_or_restart(wanted, plugging, reasons, observed, plan)
 
 
@@ -313,7 +315,7 @@ def _plan_share_absent(wanted: Options, document: DomainXml, observed: Observed,
         _plan_define(document, observed, plan)
     if observed.live is None or tag not in observed.live.shares():
         return
-    obstacle = unplug_obstacle(observed.live, tag, host)
+    obstacle = unplug_obstacle(observed, observed.live, tag, host)
     detach = DetachShare(tag, observed.live.share_text(tag), wanted["detach_timeout"])
     _plug_or_restart(
         wanted, [] if obstacle else [detach], [f"share {tag}: {obstacle}"] if obstacle else [], observed, plan

@@ -94,10 +94,12 @@ def plan_attaching(
     return actions, reasons
 
 
-def plan_replacing(wanted: Options, document: DomainXml, live: DomainXml, host: Host) -> tuple[list[Action], list[str]]:
+def plan_replacing(
+    wanted: Options, document: DomainXml, observed: Observed, live: DomainXml, host: Host
+) -> tuple[list[Action], list[str]]:
     """Replug a share, into the port that it frees; the reason why that is impossible."""
     tag = wanted["tag"]
-    obstacle = unplug_obstacle(live, tag, host) or _plug_obstacle(live, host, ports=1)
+    obstacle = unplug_obstacle(observed, live, tag, host) or _plug_obstacle(live, host, ports=1)
     if obstacle:
         return [], [f"share {tag}: {obstacle}"]
     detach = DetachShare(tag, live.share_text(tag), wanted["detach_timeout"])
@@ -113,8 +115,10 @@ def _plug_obstacle(live: DomainXml, host: Host, ports: int) -> str | None:
     return live.plug_obstacle() if ports < 1 else None
 
 
-def unplug_obstacle(live: DomainXml, tag: str, host: Host) -> str | None:
+def unplug_obstacle(observed: Observed, live: DomainXml, tag: str, host: Host) -> str | None:
     """Why a share cannot leave the running domain."""
+    if observed.run_state == "paused":
+        return "the domain is paused, so its guest cannot release the share"
     too_old = unavailable("hotplug", host.libvirt, host.virtiofsd)
     return too_old or (None if live.can_unplug(tag) else "it is in a place from which it cannot be unplugged")
 

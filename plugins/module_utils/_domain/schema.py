@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from .values import (
+    MAX_ID,
     Check,
     between,
     check_absolute,
     check_characters,
     check_cmdline,
+    check_cpu,
     check_document,
+    check_file,
     check_ipv4,
     check_iso,
     check_known_name,
@@ -116,9 +119,9 @@ def argument_spec(fields: Iterable[Field]) -> dict[str, Any]:
 
 
 _IDMAP_RANGE = (
-    Field("start", "@start", codecs.INT, "int", required=True),
-    Field("target", "@target", codecs.INT, "int", required=True),
-    Field("count", "@count", codecs.INT, "int", required=True),
+    Field("start", "@start", codecs.INT, "int", required=True, check=between(0, MAX_ID)),
+    Field("target", "@target", codecs.INT, "int", required=True, check=between(0, MAX_ID)),
+    Field("count", "@count", codecs.INT, "int", required=True, check=between(1, MAX_ID)),
 )
 
 SHARE: tuple[Field, ...] = (
@@ -180,7 +183,7 @@ SHARE: tuple[Field, ...] = (
 )
 
 DISK: tuple[Field, ...] = (
-    Field("path", "source/@file", codecs.DISK_PATH, "path", check=check_absolute),
+    Field("path", "source/@file", codecs.DISK_PATH, "path", check=check_file),
     Field("pool", "source/@pool", check=check_known_name),
     Field("volume", "source/@volume", check=check_known_name),
     # The same bound as memory: a size is in MiB, larger than a PiB is a unit mistake.
@@ -201,7 +204,7 @@ FORWARD: tuple[Field, ...] = (
 
 INTERFACE: tuple[Field, ...] = (
     Field("type", "@type", choices=("network", "bridge", "user"), default="network"),
-    Field("source", "source/@network"),
+    Field("source", "source/@network", check=check_known_name),
     Field("mac", "mac/@address", check=check_mac),
     Field("model", "model/@type", choices=("virtio", "e1000e")),
     Field("forwards", type="list", elements="dict", fields=FORWARD),
@@ -212,7 +215,7 @@ DOMAIN: tuple[Field, ...] = (
     Field("memory", "memory", codecs.MEMORY, "int", initial=2048, check=between(MEMORY_MIN, MEMORY_MAX, "MiB")),
     Field("vcpus", "vcpu", codecs.INT, "int", initial=2, check=between(1, VCPUS_MAX)),
     Field("virt_type", "@type", choices=("auto", "kvm", "qemu")),
-    Field("cpu", "cpu", codecs.CPU),
+    Field("cpu", "cpu", codecs.CPU, check=check_cpu),
     Field("firmware", "os", codecs.FIRMWARE, choices=("bios", "uefi")),
     Field("secure_boot", "os/firmware", codecs.SECURE_BOOT, choices=("off", "setup", "enrolled")),
     Field("tpm", "devices/tpm", codecs.TPM, "bool"),

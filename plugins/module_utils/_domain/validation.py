@@ -26,7 +26,8 @@ def check_domain(wanted: Options) -> None:
     disks = wanted.get("disks") or []
     found += _list_problems("disks", [disk_key(disk) for disk in disks], "disk")
     for disk in disks:
-        if bool(disk.get("path")) == bool(disk.get("pool") and disk.get("volume")):
+        given = [option for option in ("path", "pool", "volume") if disk.get(option)]
+        if given not in (["path"], ["pool", "volume"]):
             found.append("disks: exactly one of path, or pool and volume, is required")
     found += _interface_problems(wanted.get("interfaces") or [])
     if wanted.get("secure_boot") not in (None, "off") and wanted.get("firmware") == "bios":

@@ -15,13 +15,12 @@ Check = Callable[[Any], Optional[str]]
 TAG_BYTES = 36
 # libvirt names files after the domain (NAME-fs0-virtiofsd.log).
 NAME_BYTES = 200
+# COMMAND_LINE_SIZE of Linux, without the byte that ends a string; the same on x86, Arm and RISC-V.
+CMDLINE_BYTES = 2047
 # Linux: NAME_MAX, and PATH_MAX without the byte that ends a string.
 FILE_NAME_BYTES = 255
 PATH_BYTES = 4095
 
-
-# Linux: COMMAND_LINE_SIZE of x86 and ARM without the byte that ends a string. The kernel drops what follows.
-CMDLINE_BYTES = 2047
 
 # What XML cannot hold: lone surrogates, which stand for bytes that are not UTF-8, and two code points that are no
 # characters.
@@ -99,6 +98,11 @@ def check_absolute(path: str) -> str | None:
     return None
 
 
+def check_file(path: str) -> str | None:
+    """A path that can be a file's."""
+    return check_absolute(path) or (f"{path} is a directory" if plain_path(path) == "/" else None)
+
+
 def check_source(path: str) -> str | None:
     """A source must be read back from the XML as it was written there."""
     if bound_source(path) is not None:
@@ -118,13 +122,24 @@ def plain_path(path: str) -> str:
     return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
+CPU_MODES = ("host-passthrough", "host-model", "maximum")
+
+
+def check_cpu(name: str) -> str | None:
+    """The name of a CPU model, or a mode; libvirt tells which models there are."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
+        return None
+    return f"{name[:100]!r} is neither a mode ({', '.join(CPU_MODES)}) nor a CPU model"
+
+
 def check_cmdline(text: str) -> str | None:
-    """A command line of the kernel that reaches it whole."""
-    problem = check_characters(text)
-    if problem:
-        return problem
-    size = len(text.encode())
-    return f"it has {size} bytes, the kernel reads at most {CMDLINE_BYTES}" if size > CMDLINE_BYTES else None
+    """Linux drops what exceeds its buffer (COMMAND_LINE_SIZE) without a word; init= may be in that."""
+    if not text:
+        return "the command line is empty"
+    size = len(text.encode(errors="replace"))
+    if size > CMDLINE_BYTES:
+        return f"the command line has {size} bytes, Linux reads at most {CMDLINE_BYTES}"
+    return check_characters(text)
 
 
 def check_iso(path: str) -> str | None:
@@ -156,6 +171,8 @@ def check_ipv4(address: str) -> str | None:
     return None
 
 
+# Linux: the highest user or group id; 2**32 - 1 stands for none.
+MAX_ID = 2**32 - 2
 _ID_LIMIT = 2**32
 _TRANSLATION = re.compile(r"(map|guest|host|squash-guest|squash-host|forbid-guest):(\d{1,10}):(\d{1,10}):(\d{1,10})")
 

@@ -1,26 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The only importer of libvirt: one connection, read, change, wait.
-
-Every libvirt error becomes a GatewayError that carries libvirt's code and message, the domain, and what to do.
-"""
+"""Domains and storage volumes of libvirt: read, change, wait."""
 
 from __future__ import annotations
 
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from typing import Any
-
-try:
-    import libvirt
-except ImportError:
-    LIBVIRT_IMPORT_ERROR: str | None = traceback.format_exc()
-else:
-    LIBVIRT_IMPORT_ERROR = None
-    # libvirt's default handler prints every error to stderr, also those that are expected and handled.
-    libvirt.registerErrorHandler(lambda _context, _error: None, None)
 
 from .._domain.model import Observed
 from .._domain.xml.document import DomainXml
@@ -30,30 +17,21 @@ from .._untrusted import MOST_ADDRESSES, address
 from .._waiting import wait_until
 from . import libvirt_fixes
 from .agent import AGENT_TIMEOUT, GuestAgent
+from .connection import Connection, translated
+
+with suppress(ImportError):  # that it is missing is said when a connection is to be opened
+    import libvirt
 
 # A booting guest ignores the ACPI power button, so the request is repeated at this interval (seconds).
 SHUTDOWN_INTERVAL = 10.0
 
+# No lock keeps the tasks of other machines out (remote URI). A task defines within this time (seconds) after it has
+# compared, or reports it, so a definition that is still there afterwards was overwritten by none.
+SETTLING = 3.0
+
 # Of virErrorNumber.
 NO_DOMAIN = 42
 INVALID = 92
-
-
-@contextmanager
-def _translated(
-    problem: str, domain: str | None = None, by_code: Mapping[int, str] = libvirt_fixes.OTHERS
-) -> Iterator[None]:
-    try:
-        yield
-    except libvirt.libvirtError as error:
-        code, message = error.get_error_code() or 0, error.get_error_message() or str(error)
-        raise GatewayError(
-            f"{problem}: {message}",
-            code=code,
-            libvirt_message=message,
-            domain=domain,
-            fix=libvirt_fixes.fix_for(code, message, by_code, domain),
-        ) from error
 
 
 def _addresses(domain: Any, source: int, order: Callable[[list[Any]], list[Any]] = list) -> list[str]:
@@ -73,53 +51,10 @@ def _newest_first(leases: list[Any]) -> list[Any]:
     return sorted(newest_first, key=lambda lease: int(lease["type"]))
 
 
-class Gateway:
-    """One connection to libvirt."""
-
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
-        with _translated(f"cannot connect to {uri}", by_code=libvirt_fixes.CONNECT):
-            self._connection = libvirt.open(uri)
-
-    def __enter__(self) -> Gateway:
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self._connection.close()
+class Gateway(Connection):
+    """The domains and storage volumes of one connection."""
 
     # Reading.
-
-    @property
-    def is_remote(self) -> bool:
-        """The hypervisor is another machine: its files are out of reach."""
-        host = self.uri.partition("://")[2].partition("/")[0]
-        return bool(host)
-
-    @property
-    def is_session(self) -> bool:
-        return self.uri.partition("?")[0].endswith("/session")
-
-    def libvirt_version(self) -> int:
-        """As libvirt encodes it: 11003000 is 11.3.0."""
-        with _translated("cannot read libvirt's version"):
-            return int(self._connection.getLibVersion())
-
-    def memory(self) -> int:
-        """The host's memory in MiB."""
-        with _translated("cannot read the host's memory"):
-            return int(self._connection.getInfo()[1])
-
-    def architecture(self) -> str:
-        """The host's architecture, as in x86_64."""
-        with _translated("cannot read the host's architecture"):
-            return str(self._connection.getInfo()[0])
-
-    def max_vcpus(self) -> int:
-        """How many vCPUs the hypervisor gives a domain; 0 where it does not tell."""
-        try:
-            return int(self._connection.getMaxVcpus("kvm"))
-        except libvirt.libvirtError:
-            return 0
 
     def observe(self, name: str) -> Observed:
         """The domain as it is now."""
@@ -128,7 +63,7 @@ class Gateway:
 
     def observe_all(self) -> dict[str, Observed]:
         """All domains by name."""
-        with _translated("cannot list domains"):
+        with translated("cannot list domains"):
             domains = self._connection.listAllDomains()
         observed = {}
         for domain in domains:
@@ -141,7 +76,7 @@ class Gateway:
 
     def _observe(self, domain: Any) -> Observed:
         name = domain.name()
-        with _translated("cannot read the domain", name):
+        with translated("cannot read the domain", name):
             active = bool(domain.isActive())
             live = DomainXml(domain.XMLDesc(0)) if active else None
             persistent = bool(domain.isPersistent())
@@ -170,7 +105,7 @@ class Gateway:
         volume = self._find_volume(pool, name)
         if volume is None:
             return None
-        with _translated(f"cannot read volume {pool}/{name}"):
+        with translated(f"cannot read volume {pool}/{name}"):
             return int(volume.info()[1]) // 2**20, "<format type='qcow2'/>" in volume.XMLDesc(0)
 
     def volume_path(self, pool: str, name: str) -> str | None:
@@ -219,6 +154,7 @@ class Gateway:
         overwritten.
         """
         name = document.name or ""
+        began = time.monotonic()
         current = self.observe(name).persistent
         if (current and current.digest()) != (expected and expected.digest()):
             raise GatewayError(
@@ -226,14 +162,26 @@ class Gateway:
                 domain=name,
                 fix="Run the task again.",
             )
-        with _translated("cannot define the domain", name, libvirt_fixes.DEFINE):
+        with translated("cannot define the domain", name, libvirt_fixes.DEFINE):
             try:
                 domain = self._define_valid(document)
             except libvirt.libvirtError as error:
                 if not expected or error.get_error_code() != INVALID or self._is_valid(expected):
                     raise
                 domain = self._connection.defineXMLFlags(document.text(), 0)
-            return DomainXml(self._persistent_text(domain))
+            defined = DomainXml(self._persistent_text(domain))
+        if self.is_remote and time.monotonic() - began > SETTLING:
+            raise GatewayError(
+                f"libvirt took more than {SETTLING:g} s to define the domain, which may have overwritten the definition"
+                " of another machine's task",
+                domain=name,
+                fix="Run the task again, and then the tasks of other machines that change the domain.",
+            )
+        return defined
+
+    def settle(self) -> None:
+        """Wait until every task that has compared a definition before this one's last change has defined its own."""
+        time.sleep(SETTLING)
 
     def _define_valid(self, document: DomainXml) -> Any:
         return self._connection.defineXMLFlags(document.text(), libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
@@ -258,18 +206,18 @@ class Gateway:
         flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM if remove_nvram else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
         if self.libvirt_version() >= 8009000:  # before, the TPM state always went with the domain
             flags |= libvirt.VIR_DOMAIN_UNDEFINE_TPM if remove_tpm_state else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM
-        with _translated("cannot undefine the domain", name):
+        with translated("cannot undefine the domain", name):
             self._domain(name).undefineFlags(flags)
 
     def start(self, name: str) -> None:
-        with _translated("cannot start the domain", name):
+        with translated("cannot start the domain", name):
             domain = self._domain(name)
             domain.create()
             if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:  # as it was when it was saved
                 domain.resume()
 
     def resume(self, name: str) -> None:
-        with _translated("cannot resume the domain", name):
+        with translated("cannot resume the domain", name):
             domain = self._domain(name)
             if domain.state()[0] == libvirt.VIR_DOMAIN_PMSUSPENDED:
                 domain.pMWakeup()
@@ -278,7 +226,7 @@ class Gateway:
 
     def destroy(self, name: str) -> None:
         """Pull the plug."""
-        with _translated("cannot stop the domain", name):
+        with translated("cannot stop the domain", name):
             self._domain(name).destroy()
 
     def shutdown(self, name: str, timeout: float, force: bool) -> None:
@@ -317,17 +265,17 @@ class Gateway:
                 raise GatewayError(f"cannot shut the domain down: {error}", domain=name) from error
 
     def set_autostart(self, name: str, enabled: bool) -> None:
-        with _translated("cannot set autostart", name):
+        with translated("cannot set autostart", name):
             self._domain(name).setAutostart(int(enabled))
 
     def attach(self, name: str, xml: str) -> None:
         """Hot plug a device into the running domain."""
-        with _translated("cannot attach the share to the running domain", name):
+        with translated("cannot attach the share to the running domain", name):
             self._domain(name).attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     def detach_share(self, name: str, tag: str, xml: str, timeout: float) -> None:
         """Hot unplug a share and wait until it is gone: libvirt returns while the guest still has to let go."""
-        with _translated("cannot detach the share from the running domain", name):
+        with translated("cannot detach the share from the running domain", name):
             try:
                 self._domain(name).detachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
             except libvirt.libvirtError as error:
@@ -354,27 +302,27 @@ class Gateway:
         live = self.observe(name).live
         if live is not None:
             live.set_medium(path)
-            with _translated("cannot change the medium", name):
+            with translated("cannot change the medium", name):
                 self._domain(name).updateDeviceFlags(live.medium_text(), libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     def resize_disk(self, name: str, target: str, size: int) -> None:
         """Grow a disk of the running domain to ``size`` MiB."""
-        with _translated(f"cannot grow disk {target}", name):
+        with translated(f"cannot grow disk {target}", name):
             self._domain(name).blockResize(target, size * 2**20, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
     def create_volume(self, pool: str, name: str, size: int, image_format: str, backing: str | None) -> None:
         """Create a volume of ``size`` MiB."""
-        with _translated(f"cannot create volume {pool}/{name}"):
+        with translated(f"cannot create volume {pool}/{name}"):
             text = volume_xml(name, size, image_format, backing)
             self._connection.storagePoolLookupByName(pool).createXML(text)
 
     def resize_volume(self, pool: str, name: str, size: int) -> None:
         """Grow a volume to ``size`` MiB."""
-        with _translated(f"cannot grow volume {pool}/{name}"):
+        with translated(f"cannot grow volume {pool}/{name}"):
             self._connection.storagePoolLookupByName(pool).storageVolLookupByName(name).resize(size * 2**20)
 
     def remove_volume(self, pool: str, name: str) -> None:
-        with _translated(f"cannot remove volume {pool}/{name}"):
+        with translated(f"cannot remove volume {pool}/{name}"):
             self._connection.storagePoolLookupByName(pool).storageVolLookupByName(name).delete()
 
     def _find(self, name: str) -> Any:
@@ -390,9 +338,9 @@ class Gateway:
         return self._connection.lookupByName(name)
 
     def _find_volume(self, pool: str, name: str) -> Any:
-        with _translated(f"cannot open storage pool {pool}"):
+        with translated(f"cannot open storage pool {pool}"):
             found = self._connection.storagePoolLookupByName(pool)
-        with _translated(f"cannot look volume {pool}/{name} up"):
+        with translated(f"cannot look volume {pool}/{name} up"):
             try:
                 return found.storageVolLookupByName(name)
             except libvirt.libvirtError as error:

@@ -11,9 +11,11 @@ import re
 from collections.abc import Mapping
 
 # virErrorNumber: https://libvirt.org/html/libvirt-virterror.html
+ANY_OTHER = 0
 CONNECT = {
+    ANY_OTHER: "Correct uri; qemu:///system is the libvirt of the host itself.",
     38: "Is libvirtd running (systemctl start libvirtd; without systemd: service virtlogd start; service libvirtd"
-    " start), is the host reached, and is the user in group libvirt?",
+    " start), is the host of uri reached, and is the user in group libvirt?",
     45: "Run as root (become: true), or add the user to group libvirt.",
 }
 DEFINE = {
@@ -26,6 +28,7 @@ DEFINE = {
 OTHERS = {
     3: "The host's libvirt or QEMU is too old for this; keystone.virtiofs.host_info reports what it supports.",
     55: "The domain's state does not allow it; keystone.virtiofs.domain_info returns the state.",
+    49: "Create the pool, or set pool to one that virsh pool-list --all shows.",
     67: "The domain's definition does not allow it; see libvirt's message.",
 }
 
@@ -126,4 +129,4 @@ def fix_for(code: int, message: str, by_code: Mapping[int, str], domain: str | N
         match = re.search(pattern, message, re.IGNORECASE)
         if match:
             return fix.format(next((group for group in match.groups() if group), ""), domain=domain or "DOMAIN")
-    return by_code.get(code, "")
+    return by_code.get(code) or by_code.get(ANY_OTHER, "")

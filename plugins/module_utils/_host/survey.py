@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from .._errors import VirtiofsError
 from . import kvm, probe
+from .connection import LIBVIRT_IMPORT_ERROR, Connection
 from .findings import HostFacts
-from .gateway import LIBVIRT_IMPORT_ERROR, Gateway
 
 
 def survey_host(uri: str) -> HostFacts:
@@ -54,7 +54,7 @@ def _libvirt_version(uri: str) -> tuple[int | None, str]:
     if LIBVIRT_IMPORT_ERROR:
         return None, "this Python cannot import libvirt"
     try:
-        with Gateway(uri) as gateway:
-            return gateway.libvirt_version(), ""
+        with Connection(uri) as connection:
+            return connection.libvirt_version(), ""
     except VirtiofsError as error:
         return None, error.problem

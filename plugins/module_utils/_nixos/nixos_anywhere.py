@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -97,7 +98,7 @@ class Log:
 def run(command: Sequence[str], path: Path, timeout: float, password: str | None = None) -> list[str]:
     """Run nixos-anywhere to its end and log its output; returns the last lines. Raises HostError when it fails."""
     environment = {"SSHPASS": password} if password else {}
-    with _only_one(path), _private(path) as file:
+    with _log_file(path) as file:
         log = Log(file, [password] if password else [])
         try:
             status = _commands.stream(
@@ -122,20 +123,33 @@ def _text(log: Log) -> str:
     return "\n".join(log.tail)
 
 
-def _private(path: Path) -> IO[str]:
-    """The log, empty and readable by its owner only."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", buffering=1)
-
-
 @contextmanager
-def _only_one(log: Path) -> Iterator[None]:
-    """nixos-anywhere survives a killed Ansible, and two of them would partition the same disks."""
-    with Path(f"{log}.lock").open("w") as lock:
+def _log_file(path: Path) -> Iterator[IO[str]]:
+    """The log, empty, readable by its owner only, and locked.
+
+    nixos-anywhere survives a killed Ansible, and two of them would partition the same disks.
+    """
+    with _opened(path) as log:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise HostError(
-                f"another installation that writes to {log} is still running",
+                f"another installation that writes to {path} is still running",
                 fix="Wait until it ends, or stop it.",
             ) from error
-        yield
+        log.truncate(0)
+        yield log
+
+
+def _opened(path: Path) -> IO[str]:
+    """Nothing that is opened can block."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        problem = f"log: cannot write {path}: {error.strerror}"
+        raise HostError(problem, fix="Create the directory above it, or correct log.") from None
+    log = os.fdopen(descriptor, "w", buffering=1)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        log.close()
+        raise HostError(f"log: {path} is not a file", fix="Correct log.")
+    return log

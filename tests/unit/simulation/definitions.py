@@ -44,7 +44,7 @@ def parse(text: str) -> Element:
 
 
 def text_of(root: Element) -> str:
-    return etree.tostring(root, encoding="unicode", pretty_print=True)
+    return etree.tostring(root, encoding="unicode")
 
 
 def virtiofs(root: Element) -> dict[str, Element]:

@@ -8,9 +8,8 @@ live one. A guest that does not respond neither powers off nor releases a device
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
+from typing import Any, Protocol
 
 import libvirt
 
@@ -18,14 +17,21 @@ from ansible_collections.keystone.virtiofs.tests.unit.simulation import definiti
 from ansible_collections.keystone.virtiofs.tests.unit.simulation.definitions import Element, error
 
 
+class Programs(Protocol):
+    """QEMU and virtiofsd; both raise when they would not start."""
+
+    def may_start(self, live: Element) -> None: ...
+
+    def may_share(self, share: Element) -> None: ...
+
+
 class Libvirt:
     """libvirtd of one host."""
 
-    def __init__(self, version: int, virtiofsd: str, may_start: Callable[[Element], None]) -> None:
-        """``may_start`` raises when QEMU or a virtiofsd would not start with a live definition."""
+    def __init__(self, version: int, virtiofsd: str, programs: Programs) -> None:
         self.version = version
         self.virtiofsd = virtiofsd
-        self.may_start = may_start
+        self.programs = programs
         self.domains: dict[str, Domain] = {}
         self.inactive_pools: set[str] = set()
         self.started = 0
@@ -43,6 +49,12 @@ class Libvirt:
 
     def getMaxVcpus(self, _kind: str) -> int:  # noqa: N802
         return 288
+
+    def getCPUModelNames(self, _architecture: str) -> list[str]:  # noqa: N802
+        return ["qemu64"]
+
+    def listAllNetworks(self) -> list[Network]:  # noqa: N802
+        return [Network()]
 
     def listAllDomains(self) -> list[Domain]:  # noqa: N802
         return list(self.domains.values())
@@ -67,6 +79,16 @@ class Libvirt:
         if pool not in self.inactive_pools:
             raise error(libvirt.VIR_ERR_NO_STORAGE_POOL, f"no storage pool with matching name '{pool}'")
         return Pool(pool)
+
+
+class Network:
+    """libvirt's default network."""
+
+    def name(self) -> str:
+        return "default"
+
+    def isActive(self) -> int:  # noqa: N802
+        return 1
 
 
 class Pool:
@@ -138,7 +160,7 @@ class Domain:
         self._require(self.live is None, "domain is already running")
         root = self.persistent if self.saved is None else self.saved
         live = definitions.start(root, self._connection.started + 1, self._connection.virtiofsd)
-        self._connection.may_start(live)
+        self._connection.programs.may_start(live)
         self._connection.started += 1
         self.is_paused = self.saved is not None and self.is_paused
         self.live, self.saved, self.responds = live, None, True
@@ -199,7 +221,7 @@ class Domain:
             live = deepcopy(self.live)
             definitions.plug(live, share, self._connection.virtiofsd)
             definitions.check_shares(live, self._connection.version)
-            self._connection.may_start(live)
+            self._connection.programs.may_share(share)
             self.live = live
 
     def detachDeviceFlags(self, text: str, flags: int) -> None:  # noqa: N802

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils import _waiting
 from ansible_collections.keystone.virtiofs.plugins.module_utils._apply.controller import Controller
+from ansible_collections.keystone.virtiofs.plugins.module_utils._apply.executor import Executor
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import VirtiofsError
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host import gateway, limits, lock, ports, probe
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import (
@@ -28,7 +29,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files impo
     nosuid,
     state,
 )
-from ansible_collections.keystone.virtiofs.plugins.module_utils._mounts import Mount
+from ansible_collections.keystone.virtiofs.plugins.module_utils._mounts import Mount, unescape
 from ansible_collections.keystone.virtiofs.tests.unit import support
 from ansible_collections.keystone.virtiofs.tests.unit.simulation import definitions
 from ansible_collections.keystone.virtiofs.tests.unit.simulation.definitions import Element
@@ -70,9 +71,9 @@ class SimulatedHost:
         self.root = root
         self.generation = support.BOOKWORM if is_old else support.TRIXIE
         assert self.generation.virtiofsd is not None
-        self.libvirt = Libvirt(self.generation.libvirt, self.generation.virtiofsd.path, self.may_start)
+        self.libvirt = Libvirt(self.generation.libvirt, self.generation.virtiofsd.path, self)
         self.mounts = [Mount("/", ("rw",), "ext4", "/dev/vda1", ("rw",))]
-        self.state = root / "keystone-virtiofs"
+        self.state = root / ".local/share/keystone-virtiofs"
         self.fstab = root / "fstab"
         self.fstab.write_text(FOREIGN_FSTAB)
         (self.state / "domains").mkdir(parents=True)
@@ -91,17 +92,26 @@ class SimulatedHost:
 
     # Tasks.
 
-    def run(self, kind: str, options: Result, *, check: bool = False) -> Result:
+    def run(self, kind: str, options: Result, *, check: bool = False, killed_after: int | None = None) -> Result:
         """What a module returns for options that AnsibleModule has validated; of a failure the message."""
         try:
-            with Controller(URI, check) as controller:
+            with pytest.MonkeyPatch.context() as patch, Controller(URI, check) as controller:
+                if killed_after is not None:
+                    patch.setattr(Executor, "_step", _killed(Executor._step, killed_after))
                 if kind == "share":
                     return controller.apply_share(options)
                 if kind == "domains":
                     return controller.apply_domains(options["domains"], options["purge"])
                 return controller.apply_domain(options)
-        except VirtiofsError as error:
+        except (VirtiofsError, Killed) as error:
             return {"failed": True, "msg": str(error)}
+
+    def has_silent_guest(self) -> bool:
+        return not all(domain.responds for domain in self.libvirt.domains.values())
+
+    def wake_guests(self) -> None:
+        for domain in list(self.libvirt.domains.values()):
+            domain.respond(True)
 
     def snapshot(self) -> dict[str, Any]:
         """All that a task could change."""
@@ -116,7 +126,7 @@ class SimulatedHost:
         ours = str(self.state)
         return {
             "domain": self._of_domain("theirs"),
-            "fstab": [line for line in self.fstab.read_text().splitlines() if "x-systemd.before" not in line],
+            "fstab": [line for line in self.fstab.read_text().split("\n") if "x-systemd.before" not in line],
             "files": {
                 str(path): _content(path)
                 for path in sorted(self.root.rglob("*"))
@@ -136,17 +146,21 @@ class SimulatedHost:
 
     def may_start(self, live: Element) -> None:
         """Raise as libvirt does when a share's directory or its virtiofsd, a disk or a port is not there."""
-        for tag, share in definitions.virtiofs(live).items():
-            source, daemon = share.find("source").get("dir"), share.find("binary").get("path")
-            if not Path(source).is_dir():
-                raise definitions.error(definitions.OPERATION_FAILED, f"virtiofs share {tag}: no directory {source}")
-            if source.startswith(str(self.state)) and not self._is_read_only(source):
-                raise AssertionError(f"the share {tag} starts with {source}, which is not mounted read-only")
-            if daemon.startswith(str(self.state)) and not Path(daemon).is_file():
-                raise definitions.error(definitions.OPERATION_FAILED, f"virtiofs share {tag}: no daemon {daemon}")
+        for share in definitions.virtiofs(live).values():
+            self.may_share(share)
         for disk in live.iterfind("devices/disk/source[@file]"):
             if not Path(disk.get("file")).is_file():
                 raise definitions.error(38, f"Cannot access storage file '{disk.get('file')}'")
+
+    def may_share(self, share: Element) -> None:
+        """The same for one share."""
+        source, daemon = share.find("source").get("dir"), share.find("binary").get("path")
+        if not Path(source).is_dir():
+            raise definitions.error(definitions.OPERATION_FAILED, f"virtiofs: no directory {source}")
+        if source.startswith(str(self.state)) and not self._is_read_only(source):
+            raise AssertionError(f"a share starts with {source}, which is not mounted read-only")
+        if daemon.startswith(str(self.state)) and not Path(daemon).is_file():
+            raise definitions.error(definitions.OPERATION_FAILED, f"virtiofs: no daemon {daemon}")
 
     def _is_read_only(self, path: str) -> bool:
         return any(mount.mount_point == path and "ro" in mount.options for mount in self.mounts)
@@ -177,8 +191,8 @@ class SimulatedHost:
             if domain.live is not None:
                 domain.destroy()
         self.mounts = self.mounts[:1]
-        for line in self.fstab.read_text().splitlines():
-            fields = line.split()
+        for line in self.fstab.read_text().split("\n"):
+            fields = [unescape(field.encode()) for field in line.split(" ")]
             if len(fields) > 3 and "bind" in fields[3].split(","):
                 flags = sum(flag for name, flag in _FLAGS.items() if name in fields[3].split(","))
                 self.bind(fields[0], fields[1], flags)
@@ -189,6 +203,22 @@ class SimulatedHost:
 
 
 _FLAGS = {"ro": mounting.READ_ONLY, "nosuid": mounting.NOSUID, "nodev": mounting.NODEV}
+
+
+class Killed(BaseException):
+    """The module's process was killed."""
+
+
+def _killed(step: Callable[..., None], after: int) -> Callable[..., None]:
+    """The executor's step, which ends the run when it has been called that often."""
+    left = iter(range(after))
+
+    def killed_step(*arguments: Any) -> None:
+        if next(left, None) is None:
+            raise Killed
+        step(*arguments)
+
+    return killed_step
 
 
 def _content(path: Path) -> str:

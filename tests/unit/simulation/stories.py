@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class Task:
 
     kind: str
     given: dict[str, Any]
+    killed_after: int | None = None  # actions; then the task is run again
 
     def options(self, host: SimulatedHost) -> dict[str, Any]:
         given = _with_paths(self.given, host)
@@ -66,7 +68,11 @@ def _with_paths(value: Any, host: SimulatedHost) -> Any:
         return {
             key: host.path(item) if key in ("source", "path") and item else _with_paths(item, host)
             for key, item in value.items()
-        }
+        } | (
+            {"remove_storage": [host.path(item) for item in value["remove_storage"]]}
+            if "remove_storage" in value
+            else {}
+        )
     if isinstance(value, list):
         return [_with_paths(item, host) for item in value]
     return value
@@ -101,6 +107,7 @@ _STOPPING = {"restart": st.sampled_from(["never", "if_required"]), "force_stop":
 _FORWARD = {"host_port": 2200, "guest_port": 22, "next_free": True, "address": "127.0.0.1"}
 
 
+@cache
 def _domain_options(name: str) -> st.SearchStrategy[dict[str, Any]]:
     return st.builds(
         lambda state, more: {"name": name, "virt_type": "qemu", "state": state, **more},
@@ -112,6 +119,7 @@ def _domain_options(name: str) -> st.SearchStrategy[dict[str, Any]]:
             shares=_SHARES,
             hotplug_ports=st.sampled_from([0, 1, 3]),
             autostart=st.booleans(),
+            remove_storage=st.just([f"{name}.img"]),
             disks=st.builds(
                 lambda size: [{"path": f"{name}.img", "size": size, "format": "raw"}], st.sampled_from([1, 2])
             ),
@@ -121,24 +129,27 @@ def _domain_options(name: str) -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
-_DOMAIN = _NAME.flatmap(lambda name: st.builds(Task, st.just("domain"), _domain_options(name)))
+_KILLED = st.sampled_from([None, None, None, 0, 1, 2, 3, 5])
+_OF_ONE = {name: st.builds(Task, st.just("domain"), _domain_options(name), _KILLED) for name in NAMES}
+_DOMAIN = _NAME.flatmap(_OF_ONE.__getitem__)
 _ONE_SHARE = st.builds(
-    lambda name, tag, source, state, more: Task(
+    lambda name, tag, source, state, more, killed_after: Task(
         "share",
         {"domain": name, "tag": tag, "state": state, **({"source": source} if state == "present" else {}), **more},
+        killed_after,
     ),
     _NAME,
     st.sampled_from(TAGS),
     st.sampled_from(SOURCES),
     st.sampled_from(["present", "absent"]),
     _some(**_SHARE_OPTIONS, **_STOPPING),
+    _KILLED,
 )
 _DOMAINS = st.builds(
-    lambda listed, purge: Task("domains", {"domains": listed, "purge": purge}),
-    st.lists(st.sampled_from(NAMES), max_size=2, unique=True).flatmap(
-        lambda names: st.tuples(*map(_domain_options, names)).map(list)
-    ),
+    lambda listed, purge, killed_after: Task("domains", {"domains": listed, "purge": purge}, killed_after),
+    st.one_of(*(st.tuples(*map(_domain_options, names)).map(list) for names in ((), NAMES[:1], NAMES[1:], NAMES))),
     st.booleans(),
+    _KILLED,
 )
 
 # Events.
@@ -184,7 +195,26 @@ def _unmount_all(host: SimulatedHost, event: Event) -> None:
         host.mounts = [mount for mount in host.mounts if not mount.mount_point.startswith(ours)]
 
 
+def _break_their_disk(host: SimulatedHost, event: Event) -> None:
+    """The disk of another tool's domain is not what it should be."""
+    image, theirs = Path(host.path("theirs.img")), host.libvirt.domains["theirs"]
+    if event.detail == "pool" and not host.libvirt.inactive_pools:
+        host.libvirt.inactive_pools.add("pool")
+        disk = (
+            "<disk type='volume' device='disk'><source pool='pool' volume='x'/><target dev='vdb' bus='virtio'/></disk>"
+        )
+        theirs.persistent.find("devices").append(definitions.parse(disk))
+        return
+    image.unlink(missing_ok=True)
+    if event.detail == "loop":
+        image.symlink_to(image)
+    elif event.detail == "header":
+        image.write_bytes(b"QFI\xfb" + bytes(range(200)))
+        theirs.persistent.find("devices/disk/driver").set("type", "qcow2")
+
+
 _TO_A_HOST: dict[str, Callable[[SimulatedHost, Event], None]] = {
+    "break their disk": _break_their_disk,
     "reboot": lambda host, _event: host.reboot(),
     "remove the wrappers": _remove_state_file,
     "remove the image": _remove_image,
@@ -204,7 +234,8 @@ _TO_A_DOMAIN: dict[str, Callable[[SimulatedHost, Domain, Event], None]] = {
     "stop responding": lambda _host, domain, _event: domain.respond(False),
     "respond": lambda _host, domain, _event: domain.respond(True),
 }
-_DETAILS = {
+_DETAILS: dict[str, st.SearchStrategy[Any]] = {
+    "break their disk": st.sampled_from(["gone", "loop", "header", "pool"]),
     "edit": st.sampled_from([128, 512]),
     "attach": st.tuples(
         st.sampled_from(TAGS), st.sampled_from(SOURCES), st.sampled_from([LIVE, CONFIG, LIVE | CONFIG])
@@ -212,9 +243,10 @@ _DETAILS = {
 }
 _DETAILS["detach"] = _DETAILS["attach"]
 
-_EVENT = st.sampled_from([*_TO_A_DOMAIN, *_TO_A_HOST]).flatmap(
-    lambda what: st.builds(Event, st.just(what), _NAME, _DETAILS.get(what, st.none()))
-)
+_EVENTS = {
+    what: st.builds(Event, st.just(what), _NAME, _DETAILS.get(what, st.none())) for what in [*_TO_A_DOMAIN, *_TO_A_HOST]
+}
+_EVENT = st.sampled_from(list(_EVENTS)).flatmap(_EVENTS.__getitem__)
 STEPS: st.SearchStrategy[list[Task | Event]] = st.lists(
     st.one_of(_DOMAIN, _DOMAIN, _DOMAIN, _ONE_SHARE, _ONE_SHARE, _DOMAINS, _EVENT, _EVENT, _EVENT),
     min_size=1,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from ..state_paths import bound_source, wrapper_flags
-from ..values import plain_path
+from ..values import CPU_MODES, plain_path
 from .disks import read_medium, write_medium
 from .memory import read_memory, write_memory
 from .places import Element, drop, ensure, etree, get, get_number, invalid_place, put
@@ -58,9 +58,6 @@ ON_OFF = Codec(_read_on_off, lambda parent, place, value: put(parent, place, "on
 MEMORY = Codec(read_memory, write_memory)
 
 
-_CPU_MODES = ("host-passthrough", "host-model", "maximum")
-
-
 def _read_cpu(root: Element, place: str) -> str | None:
     return get(root, f"{place}/model") if get(root, f"{place}/@mode") == "custom" else get(root, f"{place}/@mode")
 
@@ -71,8 +68,8 @@ def _write_cpu(root: Element, place: str, value: str) -> None:
     for name in ("model", "vendor", "feature"):
         drop(element, name)
     element.attrib.clear()
-    element.set("mode", value if value in _CPU_MODES else "custom")
-    if value not in _CPU_MODES:
+    element.set("mode", value if value in CPU_MODES else "custom")
+    if value not in CPU_MODES:
         element.set("match", "exact")
         etree.SubElement(element, "model", fallback="allow").text = value
 

@@ -66,20 +66,22 @@ def _open(path: str) -> Iterator[int | None]:
         if Path(path).is_symlink():
             raise InvalidInput(
                 f"disk {path} is a symbolic link to {Path(path).readlink()}, which does not exist",
-                fix="Mount the storage that it leads to, or correct path.",
+                fix="Mount the storage that it leads to, or name another image.",
             ) from None
         yield None
         return
     except OSError as error:
-        raise InvalidInput(f"disk {path}: {error.strerror}", fix="Correct path.") from None
+        raise InvalidInput(f"disk {path}: {error.strerror}", fix="Name an image file or a block device.") from None
     try:
         kind = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(kind):
-            raise InvalidInput(f"disk {path} is a directory", fix="Set path to an image file.")
+            raise InvalidInput(f"disk {path} is a directory", fix="Name an image file.")
         if stat.S_ISBLK(kind):
             _require_unused(path)
         elif not stat.S_ISREG(kind):
-            raise InvalidInput(f"disk {path} is neither a file nor a block device", fix="Correct path.")
+            raise InvalidInput(
+                f"disk {path} is neither a file nor a block device", fix="Name an image file or a block device."
+            )
         yield descriptor
     finally:
         os.close(descriptor)
@@ -120,6 +122,20 @@ def backing_chain(path: str, image_format: str) -> list[str]:
         path, image_format = real_path(str(Path(path).parent / header.backing)), header.backing_format
         chain.append(path)
     return chain
+
+
+def require_size(path: str, size: int) -> None:
+    """Raise InvalidInput when the file system takes no raw image of ``size`` MiB."""
+    directory = next(parent for parent in Path(path).parents if parent.is_dir())
+    with suppress(OSError):  # not every file system has files without a name
+        descriptor = os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.truncate(descriptor, size * MIB)
+        except OSError as error:
+            problem = f"disk {path}: size {size} MiB: {error.strerror}"
+            raise InvalidInput(problem, fix="Decrease size, set format to qcow2, or use another file system.") from None
+        finally:
+            os.close(descriptor)
 
 
 def create_image(

@@ -65,4 +65,26 @@ def _link_target(path: str) -> str | None:
 
 
 def is_file(path: str) -> bool:
-    return Path(path).is_file()
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file fails in a directory that this user may not search
+
+
+def require_log(path: str) -> None:
+    """Raise InvalidInput for a log that libvirt could not write; it creates the file, but no directory."""
+    if not (is_file(path) or (is_directory(str(Path(path).parent)) and not os.path.lexists(path))):
+        raise InvalidInput(
+            f"serial_log: {path} is not a file, or the directory above it does not exist",
+            fix="Create the directory, or correct serial_log.",
+        )
+
+
+def exists(path: str) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - as is_file
+
+
+def is_directory(path: str) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - as is_file
+
+
+def has_interface(name: str) -> bool:
+    """The host has a network interface, such as a bridge, of this name."""
+    return is_directory(f"/sys/class/net/{name}")

@@ -15,6 +15,7 @@ from typing import Any
 
 from ... import _commands
 from ..._domain.path_safety import PathUse
+from ..._domain.values import between, check_absolute, check_file
 from ..._errors import HostError, InvalidInput
 from ..files import writing
 from ..files.sources import real_path
@@ -97,6 +98,7 @@ class StoreImage:
 
 def manage(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """Bring an image to the state that the options of module store_image ask for; the module's return values."""
+    _check_values(params)
     image = StoreImage(params["path"])
     try:
         image.refuse_other_files()
@@ -104,6 +106,15 @@ def manage(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     except OSError as error:
         fix = "Use become if this user lacks permission, or choose another path."
         raise HostError(f"store image {image.path}: {error}", fix=fix) from error
+
+
+def _check_values(params: Mapping[str, Any]) -> None:
+    """Raise InvalidInput for a path that is none, and for a timeout that is too short or too long."""
+    checks = {"path": check_file, "store_root": check_absolute, "timeout": between(1, 86400, "seconds")}
+    for option, check in checks.items():
+        problem = check(params[option])
+        if problem:
+            raise InvalidInput(f"{option}: {problem}", fix=f"Correct {option}.")
 
 
 def _present(image: StoreImage, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:

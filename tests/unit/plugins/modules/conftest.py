@@ -22,6 +22,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._host.kvm import
 from ansible_collections.keystone.virtiofs.tests.unit.support import TRIXIE
 
 URI = "test:///default"
+NO_URI = "no uri"  # for a module that has no such option
 Run = Callable[..., dict[str, Any]]
 
 
@@ -68,6 +69,8 @@ def run(connection: libvirt.virConnect, capsys: pytest.CaptureFixture[str]) -> R
     def run_module(module: ModuleType, *, check: bool = False, **options: Any) -> dict[str, Any]:
         warnings._global_warnings.clear()  # of the run before: a module is not made to run twice in one process
         arguments = {"uri": URI, **options, "_ansible_check_mode": check, "_ansible_diff": True}
+        if arguments["uri"] == NO_URI:
+            del arguments["uri"]
         with patch_module_args(arguments), pytest.raises(SystemExit):
             module.main()
         result: dict[str, Any] = json.loads(capsys.readouterr().out)

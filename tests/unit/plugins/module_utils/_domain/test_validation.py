@@ -116,7 +116,7 @@ BAD_DOMAINS = [
     ),
     ({"firmware": "bios", "secure_boot": "setup"}, "secure_boot: needs firmware uefi"),
     ({"cmdline": "quiet"}, "kernel: required by initrd and cmdline"),
-    ({"kernel": "/k", "cmdline": "é" * 1024}, "cmdline: it has 2048 bytes, the kernel reads at most 2047"),
+    ({"kernel": "/k", "cmdline": "é" * 1024}, "cmdline: the command line has 2048 bytes, Linux reads at most 2047"),
     ({"initrd": "/boot/initrd"}, "kernel: required by initrd and cmdline"),
     ({"kernel": "vmlinuz"}, "kernel: 'vmlinuz' is not an absolute path"),
     ({"iso": "x.iso"}, "iso: 'x.iso' is not an absolute path"),
