@@ -293,7 +293,9 @@ in
           description = "Recovery of the host's paths that were deleted in the guest";
           wantedBy = lib.optional cfg.persistentRwStore "multi-user.target";
           unitConfig.StartLimitIntervalSec = 0; # each change of the writable layer starts it
-          serviceConfig.Type = "oneshot";
+          serviceConfig = hardening.remounts // {
+            Type = "oneshot";
+          };
           path = [ pkgs.util-linux ];
           script = ''
             recovered=

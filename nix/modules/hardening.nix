@@ -16,6 +16,12 @@ rec {
     SystemCallFilter = [ "@system-service" ];
   };
 
+  # As root, without the rights to files of other users.
+  remounts = inSharedMounts // {
+    CapabilityBoundingSet = "CAP_SYS_ADMIN";
+    SystemCallFilter = [ "@system-service @mount" ];
+  };
+
   sandboxed = inSharedMounts // {
     PrivateDevices = true;
     PrivateTmp = true;

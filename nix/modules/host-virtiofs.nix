@@ -35,6 +35,7 @@ let
   '';
 
   database = "/var/lib/keystone-virtiofs/database";
+  mounts = "/var/lib/keystone-virtiofs/fstab";
 
   storeView = pkgs.writeScript "keystone-store-view" ''
     #!${cfg.python}/bin/python3
@@ -153,6 +154,21 @@ in
             message = "virtualisation.libvirtd.enable: ${prefix}.enable requires libvirt. Remove this option, or set ${prefix}.enable to false.";
           }
         ];
+      }
+
+      {
+        # NixOS writes /etc/fstab, so the Ansible modules list the mounts of shared directories in a file of their own.
+        systemd.services.keystone-mounts = {
+          description = "Mounts of directories that guests share";
+          wantedBy = [ "multi-user.target" ];
+          before = [ "libvirtd.service" ];
+          unitConfig.ConditionPathExists = mounts;
+          serviceConfig = hardening.remounts // {
+            Type = "oneshot";
+            CapabilityBoundingSet = "CAP_DAC_READ_SEARCH CAP_SYS_ADMIN"; # sources may be anybody's
+            ExecStart = "${pkgs.util-linux}/bin/mount --all --fstab ${mounts}";
+          };
+        };
       }
 
       (lib.mkIf (cfg.network != null) {

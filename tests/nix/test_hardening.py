@@ -15,8 +15,8 @@ from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, Wo
 
 LIMIT = 5.0
 OF_ROLE = sorted((CHECKOUT / "roles/host/files").glob("*.service"))
-OF_HOST = "keystone-firewall keystone-network keystone-nix-database keystone-store-views".split()
-OF_GUEST = {"keystone-store-registration": "closure", "keystone-store-verification": "closure"}
+OF_HOST = "keystone-firewall keystone-mounts keystone-network keystone-nix-database keystone-store-views".split()
+OF_GUEST = {f"keystone-store-{work}": "closure" for work in ("recovery", "registration", "verification")}
 
 
 def exposure(unit: Path) -> float:

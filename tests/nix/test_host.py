@@ -8,6 +8,7 @@ import re
 import pytest
 from lxml import etree
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import fstab
 from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, HOST_MODULE, EvaluationError, World
 
 PYTHON = "python3-with-python3-libvirt-python3-lxml/bin/python3"
@@ -108,7 +109,7 @@ def test_the_network_starts_behind_the_firewall(world: World) -> None:
 
 
 def test_without_a_network_nothing_is_started(world: World) -> None:
-    assert world.host("systemd.services", "network = null;") == {}
+    assert list(world.host("systemd.services", "network = null;")) == ["keystone-mounts"]
     assert world.host("networking.firewall.interfaces", "network = null;") == {}
 
 
@@ -166,3 +167,12 @@ def test_a_value_of_another_type_is_refused(world: World, option: str, value: st
     name = f"keystone.virtualization.host.virtiofs.{option}"
     with pytest.raises(EvaluationError, match=rf"{name}.* is not of type `{expected}"):
         world.config(name, HOST_MODULE, f"{{ {name} = {value}; }}")
+
+
+def test_shares_are_mounted_before_guests_start_with_the_host(world: World) -> None:
+    """NixOS writes /etc/fstab; the modules write the lines to a file of their own."""
+    service = world.host("systemd.services.keystone-mounts")
+    assert service["before"] == ["libvirtd.service"]
+    assert service["unitConfig"] == {"ConditionPathExists": str(fstab.OWN_TABLE)}
+    assert service["serviceConfig"]["ExecStart"].endswith(f"/bin/mount --all --fstab {fstab.OWN_TABLE}")
+    assert fstab.OWN_SERVICE.name == "keystone-mounts.service"

@@ -16,7 +16,7 @@ _PARTS = ("bin", "nosuid", "ro")
 
 def find_leftovers(state: str, domain: str, disks: Iterable[str]) -> list[str]:
     """Files with temporary names, and empty directories of the domain; a directory comes after what is in it."""
-    found = writing.leftover_files(fstab.FSTAB)
+    found = writing.leftover_files(fstab.table())
     for disk in sorted(disks):
         found += writing.leftover_directories(Path(disk))
     root = Path(domain_directory(state, domain))

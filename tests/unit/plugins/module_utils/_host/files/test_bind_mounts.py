@@ -156,9 +156,40 @@ def test_no_binds_without_a_state(tmp_path: Path) -> None:
     assert not state.has_state(str(tmp_path), "vm")
 
 
-def test_a_fstab_that_another_tool_writes_is_left_alone(fstab: Path, tmp_path: Path, source: Path) -> None:
+@pytest.fixture
+def written_by_nixos(fstab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of the collection's own, on a host whose fstab is a link."""
     fstab.rename(tmp_path / "static")
     fstab.symlink_to(tmp_path / "static")
-    with pytest.raises(HostError, match="another tool writes it"):
+    monkeypatch.setattr(fstab_module, "OWN_TABLE", tmp_path / "own")
+    monkeypatch.setattr(fstab_module, "OWN_SERVICE", tmp_path / "keystone-mounts.service")
+    return tmp_path / "own"
+
+
+def test_a_fstab_that_another_tool_writes_is_left_alone(
+    fstab: Path, written_by_nixos: Path, tmp_path: Path, source: Path
+) -> None:
+    with pytest.raises(HostError, match="another tool writes it") as caught:
         bind_mounts.bind_read_only(str(source), str(tmp_path / "state/domains/vm/ro/x"))
+    assert "keystone-mounts.service" in caught.value.fix
+    assert (fstab.read_text(), written_by_nixos.exists()) == (FSTAB, False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_on_nixos_a_service_mounts_what_another_file_lists(
+    fstab: Path, written_by_nixos: Path, tmp_path: Path, source: Path
+) -> None:
+    fstab_module.OWN_SERVICE.touch()
+    target = tmp_path / "state/domains/vm/ro/x"
+    bind_mounts.bind_read_only(str(source), str(target))
     assert fstab.read_text() == FSTAB
+    assert (str(source), str(target)) in fstab_module.entries()
+    subprocess.run(["umount", target], check=True)
+    try:
+        # The command of the service, after a reboot.
+        subprocess.run(["mount", "--all", "--fstab", written_by_nixos], check=True)
+        with pytest.raises(OSError, match="Read-only file system"):
+            (target / "file").touch()
+    finally:
+        bind_mounts.unbind(str(target))
+    assert [entry for entry in fstab_module.entries() if entry[1] == str(target)] == []
