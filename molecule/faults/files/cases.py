@@ -68,6 +68,12 @@ def suspend() -> None:
     connection.close()
 
 
+def rename() -> None:
+    connection = libvirt.open(URI)
+    connection.lookupByName("former").rename("vm")
+    connection.close()
+
+
 def leave_behind() -> None:
     """What killed runs have left: a temporary file, an empty directory, an unfinished image."""
     (ETC / ".keystone-new-fstab-abcdefgh").touch()
@@ -100,6 +106,13 @@ def cases(has_wrappers: bool) -> list[Case]:
             share(**WRITABLE),
             share("data", state="absent"),
             {"RemoveLeftovers"},
+        ),
+        Case(
+            "take over the state of the former name",
+            [domain(name="former", state="present", shares=shares), ("call", {"function": rename})],
+            domain(state="present", shares=shares),
+            absent(),
+            {"RemoveFormerState"},
         ),
         Case(
             "grow and start",

@@ -135,6 +135,7 @@ class Executor:
             nosuid.unmount_nosuid(self._state, former, source)
         for path in wrappers.list_wrappers(self._state, former, ""):
             wrappers.remove_wrapper(path)
+        leftovers.remove_leftovers(leftovers.find_leftovers(self._state, former, ()))
 
     def _remove_disk(self, key: str) -> None:
         pool, _slash, volume = key.partition("/")

@@ -25,9 +25,9 @@ def has_state(state: str, domain: str) -> bool:
 
 
 def has_share_state(state: str, domain: str) -> bool:
-    """Whether bind mounts or wrappers of a domain are there."""
+    """Whether bind mounts or wrappers of a domain are there, or what a killed removal has left of their directories."""
     root = Path(domain_directory(state, domain))
-    return any((root / name).is_dir() for name in _OF_SHARES)
+    return root.is_dir() and (any((root / name).is_dir() for name in _OF_SHARES) or not any(root.iterdir()))
 
 
 def remove_state(state: str, domain: str) -> None:
