@@ -41,7 +41,7 @@ class Controller:
         self._check_mode = check_mode
         root = state.state_root(self._gateway.is_session)
         others = OtherDomains(self._gateway)
-        self._preflight = Preflight(self._gateway, root, others)
+        self._preflight = Preflight(self._gateway, root, others, check_mode)
         self._conflicts = Conflicts(self._gateway, root, others, self._preflight.limits)
         self._executor = Executor(self._gateway, root)
 

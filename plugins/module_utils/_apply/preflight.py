@@ -42,9 +42,10 @@ _PATH_OPTIONS = ("source", "path", "backing", "iso", "kernel", "initrd", "serial
 class Preflight:
     """The host, as far as plans depend on it."""
 
-    def __init__(self, gateway: Gateway, state: str, others: OtherDomains) -> None:
+    def __init__(self, gateway: Gateway, state: str, others: OtherDomains, check_mode: bool) -> None:
         self._gateway = gateway
         self._others = others
+        self._check_mode = check_mode
         self._state = state
         self._local = not gateway.is_remote
         self._kvm: kvm.KvmProbe | None = None
@@ -266,8 +267,12 @@ class Preflight:
         bridges = [interface["source"] for interface in interfaces if interface["type"] == "bridge" and self._local]
         problems.update({name: "does not exist" for name in bridges if not sources.has_interface(name)})
         for name, problem in problems.items():
+            found = f"interfaces: {'bridge' if name in bridges else 'network'} {name} {problem}"
+            if self._check_mode:  # an earlier task of the play may only have predicted it
+                self.warnings.append(f"domain {options['name']}: {found}, unless an earlier task creates it")
+                continue
             raise InvalidInput(
-                f"interfaces: {'bridge' if name in bridges else 'network'} {name} {problem}",
+                found,
                 fix=f"{_NETWORK_FIXES[problem]}, or set source of the interface to another one.".format(name),
                 domain=options["name"],
             )

@@ -306,6 +306,15 @@ def test_many_domains_and_purge(run: Run, connection: libvirt.virConnect, look: 
     assert sorted(machine.name() for machine in connection.listAllDomains()) == ["foreign", "vm0"]
 
 
+def test_check_mode_takes_a_network_that_an_earlier_task_has_only_predicted(run: Run) -> None:
+    wanted = {"name": "vm", "state": "running", "interfaces": [{"type": "network", "source": "predicted"}]}
+    refused = run(domain, **wanted)
+    assert "interfaces: network predicted does not exist" in refused["msg"]
+    foretold = run(domain, **wanted, check=True)
+    assert foretold["actions"][-1] == "Start"
+    assert "network predicted does not exist" in str(foretold["warnings"])
+
+
 @pytest.mark.parametrize(
     ("wanted", "problem"),
     [
