@@ -13,7 +13,7 @@ from .. import _commands
 from .._errors import HostError, InvalidInput, WaitTimeout
 from .._untrusted import printable, store_path
 from .._waiting import wait_until
-from .ssh import Unreachable
+from .ssh import OtherHostKey, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -221,19 +221,7 @@ def _lacks_any_of(closure: Sequence[str], guest: Connection) -> bool:
 def activate(guest: Connection, new: str, old: str, timeouts: Timeouts) -> GuestStatus:
     """Switch the guest to the system for good; raises RolledBack if the guest has returned to the old one."""
     name = guest.target.name
-    seconds = (str(timeouts.activation), str(timeouts.confirmation))
-    try:
-        boot_id = guest.check(_START, PROFILE, new, old, *seconds, stdin=_WATCHDOG).strip()
-    except Unreachable as error:
-        raise Unreachable(
-            f"{name}: connection lost while activating {new} ({error.problem}). Without confirmation, the guest rolls"
-            f" back to {old}",
-            fix=error.fix,
-        ) from None
-
-    def ended() -> GuestStatus | None:
-        status = _inspect(guest)
-        return status if status and (status.result or status.boot_id != boot_id) else None
+    total = timeouts.activation + timeouts.confirmation + _ROLLBACK_TIMEOUT
 
     def timeout_error() -> WaitTimeout:
         return WaitTimeout(
@@ -241,8 +229,16 @@ def activate(guest: Connection, new: str, old: str, timeouts: Timeouts) -> Guest
             fix=f"Check the guest's console. A restart boots {old}.",
         )
 
-    total = timeouts.activation + timeouts.confirmation + _ROLLBACK_TIMEOUT
-    status = wait_until(ended, total, timeout_error)
+    try:
+        seconds = (str(timeouts.activation), str(timeouts.confirmation))
+        boot_id = guest.check(_START, PROFILE, new, old, *seconds, stdin=_WATCHDOG).strip()
+        status = wait_until(lambda: _ended(guest, boot_id), total, timeout_error)
+    except Unreachable as error:
+        raise Unreachable(
+            f"{name}: connection lost while activating {new} ({error.problem}). Without confirmation, the guest rolls"
+            f" back to {old}",
+            fix=error.fix,
+        ) from None
     if status.result == KEPT:
         return status
     cause, fix = _failure(status, new, timeouts)
@@ -251,12 +247,19 @@ def activate(guest: Connection, new: str, old: str, timeouts: Timeouts) -> Guest
     )
 
 
-def _inspect(guest: Connection) -> GuestStatus | None:
-    """None while the guest does not answer, or only partly: an activation replaces what answers."""
+def _ended(guest: Connection, boot_id: str) -> GuestStatus | None:
+    """How the switch ended; None while it goes on, and while the guest does not answer, or only partly.
+
+    Raises OtherHostKey: no later attempt can succeed. A guest that keeps its host keys in a tmpfs makes others when it
+    restarts.
+    """
     try:
-        return GuestStatus.parse(guest.check(_INSPECT_AND_CONFIRM))
-    except HostError:
+        status = GuestStatus.parse(guest.check(_INSPECT_AND_CONFIRM))
+    except OtherHostKey:
+        raise
+    except HostError:  # an activation replaces what answers
         return None
+    return status if status.result or status.boot_id != boot_id else None
 
 
 def _failure(status: GuestStatus, new: str, timeouts: Timeouts) -> tuple[str, str]:

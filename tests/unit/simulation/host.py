@@ -107,7 +107,7 @@ class SimulatedHost:
             return {"failed": True, "msg": str(error)}
 
     def has_silent_guest(self) -> bool:
-        """Some guest does not respond, or has not yet released a share that another tool unplugs: only it knows when."""
+        """Only some guest knows when it responds again, or releases a share that another tool unplugs."""
         return any(domain.releasing or not domain.responds for domain in self.libvirt.domains.values())
 
     def wake_guests(self) -> None:
