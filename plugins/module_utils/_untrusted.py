@@ -29,6 +29,8 @@ _HOST_KEY_BYTES = 4096
 # Nix's base 32 leaves out e, o, t and u; a name has at most 211 characters (nix: src/libstore/path.cc).
 _STORE_PATH = re.compile(r"/nix/store/[0-9abcdfghijklmnpqrsvwxyz]{32}-[0-9A-Za-z+?=_-][0-9A-Za-z+.?=_-]{0,210}")
 
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+
 # Control characters but tab and newline, C1 included; marks that change the direction of text; other line separators;
 # lone surrogates, which cannot be encoded; what XML refuses.
 _UNPRINTABLE = re.compile(
@@ -55,7 +57,7 @@ def address(text: Any) -> str | None:
     plain = getattr(found, "ipv4_mapped", None) or found
     if plain.is_loopback or plain.is_unspecified or plain.is_multicast or plain.is_link_local:
         return None
-    return str(found)
+    return str(plain)
 
 
 def ssh_host_key(text: Any) -> str | None:
@@ -72,6 +74,13 @@ def ssh_host_key(text: Any) -> str | None:
     name = words[0].encode()
     is_key = blob.startswith(len(name).to_bytes(4, "big") + name) and len(blob) > len(name) + 8
     return f"{words[0]} {words[1]}" if is_key else None
+
+
+def uuid(text: Any) -> str | None:
+    """A UUID as libvirt writes it; None for anything else."""
+    if isinstance(text, str) and _UUID.fullmatch(text):
+        return text.lower()
+    return None
 
 
 def store_path(text: Any) -> str | None:

@@ -7,15 +7,16 @@ import re
 from typing import TYPE_CHECKING
 
 from .._errors import VirtiofsError
-from .._untrusted import store_path
+from .._untrusted import store_path, uuid
 from .decision import Machine
 
 if TYPE_CHECKING:
     from .ssh import Connection
 
-# One line for each: what os-release says (a NixOS may have it in ID_LIKE alone), then where the links lead, then the
-# registration that the kernel's command line names.
+# One line for each: the machine's UUID (where its firmware has SMBIOS), what os-release says (a NixOS may have it in
+# ID_LIKE alone), then where the links lead, then the registration that the kernel's command line names.
 _INSPECT = """\
+cat /sys/class/dmi/id/product_uuid 2>/dev/null || echo
 [ ! -r /etc/os-release ] || . /etc/os-release
 echo "$ID $ID_LIKE"
 echo "$VARIANT_ID"
@@ -28,7 +29,7 @@ sed 's/.*\\<regInfo=\\([^ ]*\\).*/\\1/; t; d' /proc/cmdline
 
 # os-release(5) allows no other characters in an identifier.
 _IDENTIFIER = re.compile(r"[a-z0-9._-]{1,64}")
-_LINES = 6
+_LINES = 7
 
 
 def inspect(guest: Connection) -> Machine:
@@ -41,7 +42,7 @@ def inspect(guest: Connection) -> Machine:
 
 def parse(answer: str) -> Machine:
     """The machine as it describes itself; a value that has another form than it must have counts as missing."""
-    ids, variant_id, *paths = [*answer.split("\n", _LINES), *([""] * _LINES)][:_LINES]
+    machine_uuid, ids, variant_id, *paths = [*answer.split("\n", _LINES), *([""] * _LINES)][:_LINES]
     current, booted, profile, registration = map(store_path, paths)
     return Machine(
         reachable=True,
@@ -51,6 +52,7 @@ def parse(answer: str) -> Machine:
         booted_system=booted,
         profile=profile,
         registration=registration,
+        uuid=uuid(machine_uuid),
     )
 
 
