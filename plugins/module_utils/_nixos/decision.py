@@ -170,11 +170,11 @@ def _require_identity(vm: Vm | None, machine: Machine, request: SystemRequest) -
     if vm is None or None in (vm.uuid, machine.uuid) or vm.uuid == machine.uuid:
         return
     raise InvalidInput(
-        f"{request.name}: the machine that answers at {vm.address} is not the domain: its UUID is {machine.uuid}, and the"
-        f" domain's is {vm.uuid}",
+        f"{request.name}: the machine that answers is not the domain: its UUID is {machine.uuid}, and the domain's is"
+        f" {vm.uuid}",
         fix=(
-            "Check what runs in the guest: its guest agent names the address and the host key. To reach the domain itself,"
-            " set address and host_key (role variables nixos_guest_address and nixos_guest_host_key)."
+            "Check what runs in the guest: its guest agent names the address and the host key. To reach the domain"
+            " itself, set address and host_key (role variables nixos_guest_address and nixos_guest_host_key)."
         ),
     )
 

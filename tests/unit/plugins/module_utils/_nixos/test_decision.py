@@ -79,9 +79,9 @@ def test_the_table(found: str, method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("machine", [INSTALLER, DEBIAN, SAME, OTHER])
 def test_a_guest_that_leads_to_another_machine_is_refused(machine: Machine, method: str) -> None:
-    vm, request = replace(VM, uuid="1", address="192.0.2.1"), SystemRequest("web", NEW, method, may_wipe=True)
+    vm, request = replace(VM, uuid="1"), SystemRequest("web", NEW, method, may_wipe=True)
     refusal = outcome(vm, replace(machine, uuid="2"), request)
-    assert "the machine that answers at 192.0.2.1 is not the domain" in refusal
+    assert "the machine that answers is not the domain" in refusal
     assert "nixos_guest_host_key" in refusal
     unknown = outcome(vm, machine, request)
     assert outcome(vm, replace(machine, uuid="1"), request) == unknown
