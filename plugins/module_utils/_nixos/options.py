@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which values the options of the modules for NixOS guests may have.
 
-Most of them become words of a command line or of ssh's configuration. ssh.Target checks name, address, user and host key.
+Most of them become words of a command line or of ssh's configuration. The name, address, user and host key of a machine
+are checked by ssh.Target.
 """
 
 from __future__ import annotations
