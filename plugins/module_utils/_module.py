@@ -12,7 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ._untrusted import printable
 
-# Ansible converts a number with an exponent for as long as that takes, which can be for ever.
+# Ansible converts a number with an exponent for as long as that takes, which can be indefinitely.
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,20}(\.[0-9]{1,20})?\s*", re.ASCII)
 # Neither XML nor an argument of a program can hold these: NUL, and what stands for bytes that are not UTF-8.
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")

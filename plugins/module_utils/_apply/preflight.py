@@ -88,7 +88,7 @@ class Preflight:
             return ""
         if not state.has_share_state(self._state, former):
             return ""
-        return "" if any(other == former for other, _document in self._others.beside(name)) else former
+        return "" if any(other == former for other, _document in self._others.without(name)) else former
 
     def _nosuid(self, name: str, former: str) -> dict[str, bool]:
         """The sources that the domain has mounted with nosuid, also those from before it was renamed."""
@@ -254,15 +254,13 @@ class Preflight:
             )
 
     def _check_networks(self, options: Options) -> None:
-        """A start would fail without them."""
+        """Refuse to start a domain without the networks and bridges of its interfaces."""
         interfaces = options.get("interfaces") or ()
         for found, fix in (*self._network_problems(interfaces), *self._bridge_problems(interfaces)):
             if self._check_mode:  # an earlier task of the play may only have predicted it
                 self.warnings.append(f"domain {options['name']}: {found}, unless an earlier task changes that")
                 continue
-            raise InvalidInput(
-                found, fix=f"{fix}, or set source of the interface to another one.", domain=options["name"]
-            )
+            raise InvalidInput(found, fix=f"{fix}, or change source of the interface.", domain=options["name"])
 
     def _network_problems(self, interfaces: Iterable[Options]) -> Iterator[tuple[str, str]]:
         """Each problem with its fix."""
@@ -270,16 +268,16 @@ class Preflight:
         networks = self._gateway.networks() if wanted else {}
         for name in sorted(wanted):
             if name not in networks:
-                yield f"interfaces: network {name} does not exist", "Create it"
+                yield f"interfaces: network {name} does not exist", "Create the network"
             elif not networks[name]:
                 start = f"virsh net-start {name}; virsh net-autostart {name}"
-                yield f"interfaces: network {name} is not active", f"Start it: {start}"
+                yield f"interfaces: network {name} is not active", f"Start the network: {start}"
 
     def _bridge_problems(self, interfaces: Iterable[Options]) -> Iterator[tuple[str, str]]:
         """Each problem with its fix."""
         for interface in interfaces if self._local else ():
             if interface["type"] == "bridge" and not sources.has_interface(interface["source"]):
-                yield f"interfaces: bridge {interface['source']} does not exist", "Create it"
+                yield f"interfaces: bridge {interface['source']} does not exist", "Create the bridge"
 
     def check_shares(self, shares: Iterable[Options], name: str) -> None:
         """Raise when a share cannot be given to a guest: libvirt would find out only at the start."""
@@ -310,7 +308,7 @@ class Preflight:
                 if sources.is_missing(use.stated, directory=use.what == "source"):
                     raise InvalidInput(
                         f"{use.what} {use.stated} of the domain does not exist, so the domain cannot start",
-                        fix="Restore it, or remove it from the domain's definition.",
+                        fix=f"Restore {use.stated}, or remove the {use.what} from the domain's definition.",
                         domain=plan.name,
                         share=use.share,
                     )

@@ -576,9 +576,9 @@ def test_another_tool_changes_the_domain(
 @pytest.mark.parametrize(
     ("interface", "problem", "fix"),
     [
-        ({"source": "none"}, "network none does not exist", "Create it, or"),
-        ({"source": "idle"}, "network idle is not active", "Start it: virsh net-start idle;"),
-        ({"type": "bridge", "source": "idle"}, "bridge idle does not exist", "Create it, or"),
+        ({"source": "none"}, "network none does not exist", "Create the network, or"),
+        ({"source": "idle"}, "network idle is not active", "Start the network: virsh net-start idle;"),
+        ({"type": "bridge", "source": "idle"}, "bridge idle does not exist", "Create the bridge, or"),
     ],
 )
 def test_a_start_needs_the_networks(
