@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 from .._domain.model import Options
 from .._domain.path_safety import PathUse
-from .._domain.schema import is_below
+from .._domain.schema import URI, is_below
 from .._errors import HostError, InvalidInput
 
 FILE = Path("/etc/keystone-virtiofs/limits.json")
@@ -48,6 +48,14 @@ class Limits:
             option, allowed = ("sources", self.sources) if use.what == "source" else ("images", self.images)
             if allowed is not None and not any(is_below(use.path, directory) for directory in allowed):
                 raise _refusal(f"{use.what} {use.stated}", option, use.domain, use.share)
+
+    def check_uri(self, uri: str) -> None:
+        """Raise InvalidInput for a libvirt that these limits would not reach."""
+        if self.exist and uri != URI.default and not uri.startswith("test:"):
+            raise InvalidInput(
+                f"uri: {FILE} on this host limits what domains may use, and does not reach {uri}",
+                fix=f"Omit uri, or set it to {URI.default}.",
+            )
 
     def check_options(self, options: Options) -> None:
         """Raise InvalidInput for a network, a bridge or an XML document that the limits exclude."""

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain import values
+
 CHECKOUT = Path(__file__).parents[3]
 TASKS = {"vm": ("main",), "verify": ("main", "absent")}
 REFUSED = "must not contain a slash or a control character, or start with a dot, a dash or a space"
@@ -44,6 +46,21 @@ def test_a_name_that_is_a_path_or_an_option_is_refused_first(tmp_path: Path, rol
     said = run_tasks(tmp_path, role, tasks, **{f"{role}_{'name' if role == 'vm' else 'domain'}": name})
     assert REFUSED in said
     assert said.count("TASK [") <= 3, "only the role's inclusion and the check of its variables come before"
+
+
+URI = "qemu+ext://x/system?command=/bin/false"
+
+
+@pytest.mark.parametrize(("role", "tasks"), [(role, name) for role, names in TASKS.items() for name in names])
+def test_a_uri_that_is_a_command_is_refused_before_virsh_runs(tmp_path: Path, role: str, tasks: str) -> None:
+    names = {"vm": {"vm_name": "x"}, "verify": {"verify_domain": "x"}}[role]
+    said = run_tasks(tmp_path, role, tasks, **names, **{f"{role}_uri": URI})
+    assert f"{role}_uri ({json.dumps(URI)}) must be qemu:///system" in said.replace('\\"', '"')
+
+
+@pytest.mark.parametrize("file", ["roles/vm/vars/main.yml", "roles/verify/vars/main/scripts.yml"])
+def test_roles_and_modules_take_the_same_uris(file: str) -> None:
+    assert f"(?a)({values.URI_PATTERN})\\Z" in (CHECKOUT / file).read_text()
 
 
 @pytest.mark.parametrize("name", ["my web", "web-1.example.org"])

@@ -514,6 +514,22 @@ def test_libvirtd_is_not_running(refused: Run, tmp_path: Path) -> None:
         assert result["libvirt_code"] == libvirt.VIR_ERR_SYSTEM_ERROR
 
 
+@pytest.mark.parametrize("transport", ["ext", "ssh"])
+def test_a_uri_does_not_run_a_command(refused: Run, tmp_path: Path, transport: str) -> None:
+    command, done = tmp_path / "command", tmp_path / "done"
+    command.write_text(f"#!/bin/sh\ntouch {done}\n")
+    command.chmod(0o755)
+    uri = f"qemu+{transport}://x/system?command={command}"
+    for module, options in ((domain, {"name": "vm"}), (domain_info, {})):
+        assert "uri: " in refused(module, uri=uri, **options)["msg"]
+        assert not done.exists()
+
+
+@pytest.mark.parametrize("uri", ["qemu+ssh://localhost/system", "qemu:///session"])
+def test_limits_hold_for_every_uri(run: Run, limited: None, uri: str) -> None:
+    assert "uri: " in run(domain, name="vm", uri=uri)["msg"]
+
+
 def test_no_shared_memory(refused: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "supports_memfd", lambda: False)
     result = refused(name="vm", shares=[{"tag": "data", "source": str(tmp_path)}])
