@@ -51,7 +51,8 @@ class DiskImage:
     size: int
     format: str
     backing: str | None = None
-    data_file: bool = False  # its data is in another file, which the header names
+    backing_format: str = ""
+    flaw: str = ""  # why its header must not be followed
     is_block_device: bool = False
     is_public: bool = False  # every user of the host may read it
 

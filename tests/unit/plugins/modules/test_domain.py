@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pwd
 import socket
+import struct
 import tempfile
 import threading
 from collections.abc import Callable
@@ -443,6 +444,31 @@ def test_bad_domains(refused: Run, run: Run, tmp_path: Path, given: dict[str, An
     run(domain, name="owner", interfaces=[{"mac": "52:54:00:00:00:aa"}], disks=[{"path": owned, "size": 8}])
     result = refused(name="vm", **with_places(given, {"OWNED": owned}))
     assert problem in result["msg"]
+
+
+@pytest.mark.parametrize("name", [b"SECRET", b'json:{"driver":"file","filename":"SECRET"}', b"file:SECRET"])
+@pytest.mark.parametrize("kind", ["over", "adopted", "named"])
+def test_a_guest_cannot_name_a_file_of_the_host_in_its_raw_disk(
+    refused: Run, tmp_path: Path, name: bytes, kind: str
+) -> None:
+    """At any level of the chain."""
+    secret, evil, top = tmp_path / "secret", tmp_path / "evil.raw", tmp_path / "top.raw"
+    secret.touch()
+    evil.write_bytes(qcow2_image(name.replace(b"SECRET", str(secret).encode()), b"raw"))
+    top.write_bytes(qcow2_image(str(evil).encode(), b"qcow2"))
+    disk = {
+        "over": {"path": str(tmp_path / "new.qcow2"), "backing": str(evil), "backing_format": "qcow2"},
+        "adopted": {"path": str(top), "format": "qcow2", "backing": str(evil), "backing_format": "qcow2"},
+        "named": {"path": str(evil), "format": "qcow2", "backing": f"{tmp_path}/{name.decode()}"},
+    }[kind]
+    refused(name="vm", disks=[disk])
+
+
+def qcow2_image(backing: bytes, backing_format: bytes) -> bytes:
+    """An image of 1 MiB as a guest could write it into its raw disk."""
+    head = struct.pack(">4sIQIIQ", b"QFI\xfb", 3, 4096, len(backing), 16, 2**20).ljust(100, b"\0")
+    extension = struct.pack(">III", 104, 0xE2792ACA, len(backing_format)) + backing_format
+    return (head + extension).ljust(4096, b"\0") + backing.ljust(2**21, b"\0")
 
 
 def test_a_disk_of_another_by_another_name(refused: Run, run: Run, tmp_path: Path) -> None:

@@ -213,7 +213,13 @@ def test_a_uri_that_only_connects(uri: str) -> None:
     [
         *("qemu+ext://x/system?command=/srv/evil.sh", "qemu+ssh://x/system?command=/srv/evil.sh", "qemu+ext:///system"),
         *("qemu+ssh://x/system?netcat=evil", "qemu+unix:///system?socket=/a&command=/b", "qemu:///embed?root=/srv"),
-        *("qemu+ssh://-oProxyCommand=evil/system", "qemu+ssh://x/system?keyfile=/a;b", "lxc:///", "", "qemu:///system\n"),
+        *(
+            "qemu+ssh://-oProxyCommand=evil/system",
+            "qemu+ssh://x/system?keyfile=/a;b",
+            "lxc:///",
+            "",
+            "qemu:///system\n",
+        ),
     ],
 )
 def test_a_uri_that_names_a_command_is_refused(uri: str) -> None:
