@@ -50,9 +50,13 @@ class Executor:
         self._state = state
         self.warnings: list[str] = []
 
-    def execute(self, domain: str, actions: Iterable[Action]) -> None:
-        """Raises HostError and GatewayError; steps done so far are kept, and running the task again continues."""
+    def execute(self, domain: str, actions: Iterable[Action], check: Callable[[Action], None]) -> None:
+        """Raises HostError and GatewayError; steps done so far are kept, and running the task again continues.
+
+        ``check`` refuses an action that something has made unsafe since it was planned.
+        """
         for action in actions:
+            check(action)
             began = time.time()
             try:
                 self._step(domain, action)

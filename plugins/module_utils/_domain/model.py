@@ -29,6 +29,11 @@ class Observed:
     saved: DomainXml | None = None  # what a managed save resumes with at the next start
 
     @property
+    def documents(self) -> list[DomainXml]:
+        """All of the domain's definitions, old and new ones; a guest that runs or is saved keeps what it had."""
+        return [document for document in (self.persistent, self.live, self.saved) if document is not None]
+
+    @property
     def is_active(self) -> bool:
         return self.run_state in ("running", "paused")
 
@@ -252,7 +257,7 @@ class Plan:
     after: dict[str, Any] = field(default_factory=dict)
     restart_reasons: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    new_paths: list[Any] = field(default_factory=list)  # path_safety.Use: files of the host that the plan brings in
+    new_paths: list[Any] = field(default_factory=list)  # path_safety.PathUse: files of the host that the plan brings in
     unsafe_paths_allowed: bool = False
 
     @property

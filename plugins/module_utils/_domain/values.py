@@ -35,7 +35,7 @@ def check_characters(text: str) -> str | None:
     return f"{text[:100]!r} contains a control character" if _CONTROL.search(text) else None
 
 
-# What libvirt takes beyond these runs commands (command, netcat) or reads other places. The roles have this pattern, too.
+# What libvirt takes beyond these runs commands (command, netcat) or reads other places. The roles have this, too.
 URI_PATTERN = (
     r"test:///[\w./-]+|(qemu(\+unix)?:///|qemu(\+(ssh|tls))?://([\w.-]+@)?(\w[\w.-]*|\[[0-9A-Fa-f:]+\])(:[0-9]+)?/)"
     r"(system|session)([?&]((socket|keyfile)=/[\w./-]+|no_verify=1))*"

@@ -50,7 +50,7 @@ class Connection:
         if problem:
             raise InvalidInput(
                 f"uri: {problem}",
-                fix="Correct uri, such as qemu+ssh://root@host/system; set other parameters in libvirt's own configuration.",
+                fix="Correct uri, such as qemu+ssh://root@host/system; set the rest in libvirt's own configuration.",
             )
         self.uri = uri
         with translated(f"cannot connect to {uri}", by_code=libvirt_fixes.CONNECT):

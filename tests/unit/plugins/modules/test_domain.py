@@ -485,7 +485,7 @@ def test_the_base_of_anothers_disk_is_not_removed(refused: Run, run: Run, tmp_pa
     run(domain, name="maker", state="absent")
     run(domain, name="owner", disks=[{"path": f"{tmp_path}/owned.qcow2", "backing": str(base)}])
     result = refused(name="maker", state="absent", remove_storage=[str(base)])
-    assert "is the base of a disk of domain owner" in result["msg"]
+    assert "belongs to domain owner, which has it as backing" in result["msg"]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a\nb", "-vm", "x" * 300, "<vm>"])
