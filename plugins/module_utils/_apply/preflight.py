@@ -281,6 +281,8 @@ class Preflight:
         """Raise when a share cannot be given to a guest: libvirt would find out only at the start."""
         if not self._local:
             return
+        shares = list(shares)
+        self.limits().check_shares(shares, name)
         for share in shares:
             try:
                 if not probe.supports_memfd():

@@ -11,6 +11,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.docu
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.files import File
 from ansible_collections.keystone.virtiofs.tests.unit.support import FIXTURES, GENERATIONS, dumped_names, observed
 
+CHAIN = "<backingStore><source file='/b'/><backingStore><source file='/c'/></backingStore></backingStore>"
 STATE = "/var/lib/keystone-virtiofs/domains/vm"
 
 
@@ -33,8 +34,7 @@ STATE = "/var/lib/keystone-virtiofs/domains/vm"
         ("<devices><disk><source file='/a'/></disk></devices>", [File("disk", "/a", is_written=True)]),
         ("<devices><disk><source dev='/a'/><readonly/></disk></devices>", [File("disk", "/a", is_shared=True)]),
         (
-            "<devices><disk><source file='/a'/><shareable/><backingStore><source file='/b'/><backingStore>"
-            "<source file='/c'/></backingStore></backingStore></disk></devices>",
+            f"<devices><disk><source file='/a'/><shareable/>{CHAIN}</disk></devices>",
             [File("disk", "/a", is_written=True, is_shared=True), File("backing", "/b"), File("backing", "/c")],
         ),
         (
