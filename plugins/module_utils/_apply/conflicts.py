@@ -37,18 +37,18 @@ class OtherDomains:
         self._domains: dict[str, Observed] | None = None
         self._uses: dict[str, list[PathUse]] = {}
 
-    def beside(self, name: str) -> list[Observed]:
+    def without(self, name: str) -> list[Observed]:
         """All domains but one."""
         if self._domains is None:
             self._domains = self._gateway.observe_all()
         return [domain for other, domain in self._domains.items() if other != name]
 
-    def uses_beside(self, name: str) -> list[PathUse]:
+    def uses_without(self, name: str) -> list[PathUse]:
         """Every file that another domain than this one uses."""
-        for domain in self.beside(name):
+        for domain in self.without(name):
             if domain.name not in self._uses:
                 self._uses[domain.name] = uses_of(self._gateway, domain)
-        return [use for domain in self.beside(name) for use in self._uses[domain.name]]
+        return [use for domain in self.without(name) for use in self._uses[domain.name]]
 
     def note(self, name: str, document: DomainXml) -> None:
         """Count a definition that this task is going to make."""
@@ -74,7 +74,7 @@ class Conflicts:
         """Whether a port of the host is in use, or promised to another domain."""
         promised = {
             (forward["address"], forward["host_port"])
-            for other in self._others.beside(name)
+            for other in self._others.without(name)
             for document in other.documents
             for interface in document.interfaces()
             for forward in interface["forwards"]
@@ -104,7 +104,7 @@ class Conflicts:
     def _check_macs(self, name: str, define: Define | None) -> None:
         before = define.expected if define else None
         macs = set(define.document.macs()) - set(before.macs() if before else ()) if define else set()
-        for other in self._others.beside(name) if macs else ():
+        for other in self._others.without(name) if macs else ():
             theirs = {mac for document in other.documents for mac in document.macs()}
             for mac in sorted(macs & theirs):
                 raise InvalidInput(
@@ -118,7 +118,7 @@ class Conflicts:
         return PathUse(name, "disk", key, path, is_writable=True, way=way)
 
     def _check_new_paths(self, plan: Plan, removed: list[PathUse], observed: Observed) -> None:
-        others = self._others.uses_beside(plan.name)
+        others = self._others.uses_without(plan.name)
         if self._local:
             self._limits().check_paths([*plan.new_paths, *removed], plan.unsafe_paths_allowed)
         path_safety.check_files([*plan.new_paths, *removed], others)
@@ -141,7 +141,7 @@ class Conflicts:
             self._limits().check_paths(named if plan.unsafe_paths_allowed else led, plan.unsafe_paths_allowed)
         if plan.unsafe_paths_allowed:
             return
-        exposed = [use for use in self._others.uses_beside(plan.name) if use.is_writable]
+        exposed = [use for use in self._others.uses_without(plan.name) if use.is_writable]
         exposed += [use for use in uses_of(self._gateway, domain) if use.is_writable]
         for use in used:
             for other in exposed:
@@ -152,7 +152,7 @@ class Conflicts:
 
     def _warn_of_clones(self, name: str) -> None:
         """A clone starts from its original's mounts and wrappers until a task has given it some of its own."""
-        for other in self._others.beside(name):
+        for other in self._others.without(name):
             shares = [paths for document in other.documents for paths in document.share_paths().values()]
             if any(is_below(path, domain_directory(self._state, name)) for paths in shares for path in paths):
                 self.warnings.append(

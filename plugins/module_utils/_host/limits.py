@@ -25,7 +25,7 @@ Allowed = Optional[tuple[str, ...]]
 class Limits:
     """``sources`` of shares, directories of ``images`` (disks, media, kernels) and ``logs``, ``networks``, ``bridges``.
 
-    A guest decides what is in its log, and QEMU writes it as root has opened it, so logs are never without a limit where
+    A guest decides what is in its log, which QEMU writes as root has opened it, so logs are never without a limit where
     others have one. "user" among the networks is user networking, in which a guest reaches what its host reaches.
     """
 
