@@ -406,7 +406,8 @@ options:
   uri:
     description:
       - Connection URI of libvirt. C(qemu:///system), C(qemu:///session) (shares require libvirt 10.0), or a remote URI
-        such as C(qemu+ssh://host/system).
+        such as C(qemu+ssh://host/system). Of a URI's parameters only C(socket), C(keyfile) and C(no_verify=1) are
+        accepted, because others are commands that libvirt runs.
       - The module cannot access the host's files over a remote URI. Therefore sources are not checked, and anything
         that needs files on the host (image files, read-only bind mounts, wrapper scripts) is refused or left to
         libvirt.

@@ -214,7 +214,7 @@ def find_domain(module: Module) -> tuple[dict[str, Any] | None, str | None]:
     if not name:
         return None, None
     task.require_libraries(module)
-    with Controller(module.params["uri"], check_mode=True) as controller:
+    with task.connect(module, check_mode=True) as controller:
         facts = controller.describe_domains([name]).get(name, {"name": name, "state": "absent"})
         is_asked = facts["state"] == "running" and not module.params["host_key"]
         return facts, ask_host_key(controller, name) if is_asked else None

@@ -323,10 +323,10 @@ class Gateway(Connection):
         with translated(f"cannot grow disk {target}", name):
             self._domain(name).blockResize(target, size * 2**20, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
-    def create_volume(self, pool: str, name: str, size: int, image_format: str, backing: str | None) -> None:
-        """Create a volume of ``size`` MiB."""
+    def create_volume(self, pool: str, name: str, size: int, image_format: str, *base: str | None) -> None:
+        """Create a volume of ``size`` MiB; ``base`` is a backing image and its format."""
         with translated(f"cannot create volume {pool}/{name}"):
-            text = volume_xml(name, size, image_format, backing)
+            text = volume_xml(name, size, image_format, *base)
             self._connection.storagePoolLookupByName(pool).createXML(text)
 
     def resize_volume(self, pool: str, name: str, size: int) -> None:

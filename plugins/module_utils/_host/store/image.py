@@ -8,6 +8,7 @@ whatever becomes of that path in the host's store.
 from __future__ import annotations
 
 import os
+import posixpath
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -100,6 +101,7 @@ def manage(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """Bring an image to the state that the options of module store_image ask for; the module's return values."""
     _check_values(params)
     image = StoreImage(params["path"])
+    _check_limits(image)
     try:
         image.refuse_other_files()
         return _present(image, params, check_mode) if params["state"] == "present" else _absent(image, check_mode)
@@ -118,8 +120,10 @@ def _check_values(params: Mapping[str, Any]) -> None:
 
 
 def _present(image: StoreImage, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    _check_limits(image, params["store_paths"])
+    roots = [params["store_root"]] if params["store_root"] != "/" else []
+    _check_sources([*roots, *params["store_paths"]])
     closure = read_closure(params["store_paths"], params["store_root"])
+    _check_sources(closure)
     before, after = image.contents(), describe(closure)
     changed = before != after or bool(image.unfinished())
     if before != after and not check_mode:
@@ -129,10 +133,15 @@ def _present(image: StoreImage, params: Mapping[str, Any], check_mode: bool) -> 
     return _result(image, changed, before, after)
 
 
-def _check_limits(image: StoreImage, store_paths: Iterable[str]) -> None:
-    """Raise InvalidInput for an image or store paths that the host's administrator has not allowed."""
-    sources = (PathUse("", "source", path, path) for path in store_paths)
-    read_limits().check_paths([PathUse("", "path", str(image.path), real_path(str(image.path))), *sources])
+def _check_limits(image: StoreImage) -> None:
+    """Raise InvalidInput for an image that the host's administrator has not allowed: it, and what is next to it."""
+    place = Path(real_path(str(image.path.parent)), image.path.name)
+    read_limits().check_paths([PathUse("", "path", str(image.path), str(place))])
+
+
+def _check_sources(paths: Iterable[str]) -> None:
+    """Raise InvalidInput for store paths, or a root of a store, that the host's administrator has not allowed."""
+    read_limits().check_paths(PathUse("", "source", path, posixpath.normpath(path)) for path in paths)
 
 
 def _absent(image: StoreImage, check_mode: bool) -> dict[str, Any]:

@@ -306,7 +306,7 @@ def test_wrong_store_paths_are_refused(run: Run, path: Path, options: dict[str, 
     ("allowed", "message"),
     [
         ({"images": ["/srv/images"]}, "path {path} is not among the images that"),
-        ({"sources": ["/srv/data"]}, "source {system} is not among the sources that"),
+        ({"sources": ["/nix/store"]}, "source {root} is not among the sources that"),
     ],
 )
 def test_the_limits_of_the_host_hold(
@@ -315,8 +315,28 @@ def test_the_limits_of_the_host_hold(
     file = path.parent.parent / "limits.json"
     file.write_text(json.dumps(allowed))
     monkeypatch.setattr(limits, "FILE", file)
-    assert make()["msg"].startswith(message.format(path=path, system=store.system))
+    assert make()["msg"].startswith(message.format(path=path, system=store.system, root=store.root))
     assert not path.parent.exists()
+
+
+def test_the_limits_hold_for_a_removal(run: Run, make: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make()
+    file = path.parent.parent / "limits.json"
+    file.write_text(json.dumps({"images": ["/srv/images"]}))
+    monkeypatch.setattr(limits, "FILE", file)
+    assert run(state="absent")["msg"].startswith(f"path {path} is not among the images that")
+    assert path.exists()
+
+
+def test_the_limits_hold_for_a_path_by_way_of_an_allowed_one(
+    run: Run, store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = path.parent.parent / "limits.json"
+    file.write_text(json.dumps({"sources": [str(store.root), store.system]}))
+    monkeypatch.setattr(limits, "FILE", file)
+    detour = f"{store.system}/../{Path(store.library).name}"
+    assert f"source {detour} is not among the sources" in run(store_paths=[detour])["msg"]
+    assert f"source {store.library} is not among the sources" in run(store_paths=[store.system])["msg"]
 
 
 def test_a_command_that_takes_too_long_is_ended(make: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
