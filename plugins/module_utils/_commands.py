@@ -105,7 +105,8 @@ def stream(
     """Run a command, hand its output on as it comes, and return its exit status.
 
     With ``merge``, stdout is what a terminal would show: both streams in their order. After ``timeout`` seconds the
-    command's process group gets SIGTERM and, ``grace`` seconds later, SIGKILL.
+    command's process group gets SIGTERM and, ``grace`` seconds later, SIGKILL. What is left of the process group when the
+    command has ended gets SIGKILL as well.
     """
     deadline = time.monotonic() + timeout
     process = _start(command, environment, subprocess.STDOUT if merge else subprocess.PIPE)
@@ -168,14 +169,18 @@ def _feed(descriptor: int, left: memoryview) -> memoryview:
 
 
 def _end(process: subprocess.Popen[bytes], grace: float) -> None:
-    """End a process that still runs, with everything it has started, and close its pipes."""
-    for signal_number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, _DEATH_TIMEOUT)):
-        if process.poll() is None and patience:
-            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-                os.killpg(process.pid, signal_number)
-                process.wait(patience)
+    """End the command's process group, which may outlive the command itself, and close the pipes."""
+    if grace and process.poll() is None:
+        _signal(process, signal.SIGTERM, grace)
+    _signal(process, signal.SIGKILL, _DEATH_TIMEOUT)
     for pipe in _pipes(process).values():
         pipe.close()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals, patience: float) -> None:
+    with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        os.killpg(process.pid, number)
+        process.wait(patience)
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> dict[str, IO[bytes]]:
