@@ -11,10 +11,12 @@ from collections.abc import Iterable
 
 from .._domain import path_safety
 from .._domain.model import (
+    BindReadOnly,
     CreateDisk,
     Define,
     DiskImage,
     Host,
+    MountNosuid,
     Observed,
     Options,
     Plan,
@@ -26,7 +28,7 @@ from .._domain.values import CPU_MODES, check_known_name
 from .._errors import InvalidInput, Unsupported, VirtiofsError
 from .._features import Virtiofsd
 from .._host import kvm, limits, probe
-from .._host.files import bind_mounts, disks, leftovers, nosuid, sources, state, wrappers
+from .._host.files import bind_mounts, disks, leftovers, mount_table, nosuid, sources, state, wrappers
 from .._host.gateway import Gateway
 from .conflicts import OtherDomains
 from .describe import dead_shares, stale_shares
@@ -309,6 +311,18 @@ class Preflight:
                         domain=plan.name,
                         share=use.share,
                     )
+
+    def check_mounts(self, plan: Plan) -> None:
+        """Refuse mounts that the host would lose at its next boot."""
+        if not any(isinstance(action, (BindReadOnly, MountNosuid)) for action in plan.actions):
+            return
+        try:
+            mount_table.require_program()
+        except VirtiofsError as error:
+            error.domain = plan.name
+            if not self._check_mode:
+                raise
+            self.warnings.append(f"{error}, unless an earlier task installs the program")
 
 
 def _check_open_files(count: int) -> None:
