@@ -151,7 +151,17 @@ def create_image(
                 file.truncate((size or 0) * MIB)
         else:
             base = ["-b", backing, "-F", backing_format or "raw"] if backing else []
-            _qemu_img("create", "-q", "-f", image_format, *base, "--", str(scratch), *([f"{size}M"] if size else []))
+            _qemu_img(
+                "create",
+                "-q",
+                "-f",
+                image_format,
+                *base,
+                "--",
+                scratch.name,
+                *([f"{size}M"] if size else []),
+                directory=directory,
+            )
         scratch.chmod(0o600)  # a guest's secrets; libvirt hands the file to QEMU's user
         with suppress(OSError):  # not every file system keeps it
             os.setxattr(scratch, _RECORD, image_format.encode())
@@ -190,10 +200,10 @@ def remove_image(path: str) -> None:
         Path(path).unlink()
 
 
-def _qemu_img(*arguments: str) -> None:
+def _qemu_img(*arguments: str, directory: Path | None = None) -> None:
     if shutil.which("qemu-img") is None:
         raise HostError("qemu-img is not installed", fix="The role keystone.virtiofs.host installs it.")
     drop = _DROP_PRIVILEGES if os.geteuid() == 0 else []
-    done = _commands.run([*_LIMITS, *drop, "qemu-img", *arguments], timeout=60)
+    done = _commands.run([*_LIMITS, *drop, "qemu-img", *arguments], timeout=60, directory=directory)
     if done.status:
         raise HostError(f"qemu-img {' '.join(arguments)} failed: {done.message}")

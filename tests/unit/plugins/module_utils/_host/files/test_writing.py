@@ -84,16 +84,20 @@ def test_what_a_run_is_using_is_not_a_leftover(tmp_path: Path, table: Path) -> N
     def found() -> list[str]:
         return leftovers.find_leftovers(str(tmp_path), "vm", [str(tmp_path / "disk")])
 
+    table.parent.mkdir()
     temporary = table.parent / ".keystone-new-mounts-abcdefgh"
     temporary.touch()
-    with writing.scratch_directory(tmp_path / "disk") as directory, writing._held(temporary):
+    with writing.scratch_directory(tmp_path / "disk"), writing._held(temporary):
         assert found() == []
+        (directory,) = tmp_path.glob(".keystone-new-disk-*")
         writing.remove_leftovers([temporary, directory])
+        assert directory.exists()
     assert found() == [str(temporary)]
     assert temporary.exists()
 
 
 def test_other_files_are_not_leftovers(tmp_path: Path, table: Path) -> None:
+    table.parent.mkdir()
     (table.parent / "tmpabcdefgh").touch()
     (table.parent / ".keystone-new-mounts.bak-abcdefgh").touch()
     (table.parent / ".keystone-new-mounts-linklink").symlink_to(table)
@@ -125,7 +129,7 @@ def full_disk(tmp_path: Path, private_mounts: None) -> Iterator[Callable[[int, i
     def mount(pages: int, inodes: int) -> Path:
         options = f"size={(pages + 1) * 4}k,nr_inodes={inodes + 2}"
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)
-        (place / "mounts").write_text("mine\n")
+        (place / "mounts").write_text("/a /b ro\n")
         return place
 
     yield mount
@@ -142,7 +146,7 @@ def test_a_full_disk_leaves_nothing(
     before = sorted(place.iterdir())
     with pytest.raises(OSError, match="No space"):
         mount_table.add("/" + "x" * 5000, "/target", "ro")
-    assert ((place / "mounts").read_text(), sorted(place.iterdir())) == ("mine\n", before)
+    assert ((place / "mounts").read_text(), sorted(place.iterdir())) == ("/a /b ro\n", before)
     with pytest.raises(OSError, match="No space"):
         wrappers.write_wrapper(f"{place}/domains/vm/bin/virtiofsd,x", "/virtiofsd", {"x": "y" * 40000})
     assert not any(path.is_file() for path in place.rglob("domains/**/*"))
