@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..._errors import InvalidInput
@@ -26,6 +27,12 @@ def require_directory(path: str) -> None:
         raise InvalidInput(f"source {path} is a symlink loop: {error}", fix="Correct the link.") from None
     if not source.is_dir():
         raise InvalidInput(f"source {path} is not a directory", fix="Share the directory that it lies in.")
+
+
+def other_owners(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """User and group of the directories that do not belong to root."""
+    found = {path: Path(path).stat() for path in paths if is_directory(path)}
+    return {path: (status.st_uid, status.st_gid) for path, status in found.items() if status.st_uid != 0}
 
 
 def real_path(path: str) -> str:
