@@ -33,9 +33,9 @@ nosuid:
       setuid programs and device nodes in the share; with this mount they are plain files for the users of the host.
     - The program C(keystone-mounts), which the role P(keystone.virtiofs.host#role) installs, repeats the mount at boot.
       The mount is removed together with the last share of the source.
-    - A share that is new and writable, that becomes writable or that gets another C(source) has V(true) if the module
-      runs on the host as root and C(source) is not on a file system that has these mount options already. Other file
-      systems must not be mounted below C(source).
+    - If the module runs on the host as root, a writable share that is new, that was read-only or that gets another
+      C(source) has V(true), unless the file system of C(source) has these mount options already. Other file systems
+      must not be mounted below C(source).
   type: bool
 queue_size:
   description:
@@ -86,9 +86,9 @@ translate_uid:
     - How virtiofsd translates user ids, C(TYPE:SOURCE:TARGET:COUNT) as in its option C(--translate-uid). For example
       C(squash-guest:0:1000:4294967295) lets everything that the guest creates belong to user 1000 of the host, which
       fits a project directory of that user, and leaves no file of the host's root behind.
-    - A share that is new and writable, that becomes writable or that gets another C(source) has this for the owner and
-      the group of a C(source) that does not belong to root, if virtiofsd has the option and none of C(translate_uid),
-      C(translate_gid), C(idmap) and C(nosuid) is set to something else.
+    - A writable share that is new, that was read-only or that gets another C(source) has this for the owner and the group
+      of a C(source) that does not belong to root, if virtiofsd has the option, unless C(translate_uid), C(translate_gid)
+      or C(idmap) is set or C(nosuid) is V(false).
     - Requires virtiofsd 1.13. A wrapper script passes it, because libvirt has no XML for it.
   type: str
 translate_gid:
@@ -261,8 +261,8 @@ shares:
 disks:
   description:
     - Disks of the domain. A missing image is created, and a larger O(disks[].size) grows an existing one. No disk is
-      ever shrunk, and disks that are not listed are kept. A disk that has got an overlay by an external snapshot is
-      the same disk.
+      ever shrunk, and disks that are not listed are kept. A disk stays the same disk when an
+      external snapshot gives it an overlay.
   type: list
   elements: dict
   suboptions:
@@ -377,8 +377,8 @@ remove_storage:
   description:
     - Disks to delete with O(state=absent), image files by path and volumes as C(POOL/VOLUME).
       M(keystone.virtiofs.domain_info) returns the disks that were created for a domain as C(created_disks).
-    - A disk that has got an overlay by an external snapshot is deleted only together with the overlay. List the overlay
-      as well; C(created_disks) includes it.
+    - A disk that is the base of an overlay (external snapshot) is deleted only together with the overlay. List the
+      overlay as well; C(created_disks) includes overlays.
   type: list
   elements: str
 remove_nvram:

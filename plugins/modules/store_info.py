@@ -231,6 +231,26 @@ nix:
   returned: success
   type: bool
   sample: true
+problem:
+  description: What failed. C(msg) combines it with RV(fix).
+  returned: failure
+  type: str
+  sample: "paths: not below /nix/store: /etc/hostname"
+fix:
+  description: What to do about the problem; may be empty.
+  returned: failure
+  type: str
+  sample: Correct paths, or set mount_point to the directory that they are in.
+failed_domain:
+  description: Always null, because the guest does not know its domain.
+  returned: failure
+  type: str
+  sample: null
+failed_share:
+  description: Always null, because the module looks at the guest's own mounts.
+  returned: failure
+  type: str
+  sample: null
 """
 
 from pathlib import Path
