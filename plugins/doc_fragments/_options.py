@@ -86,9 +86,9 @@ translate_uid:
     - How virtiofsd translates user ids, C(TYPE:SOURCE:TARGET:COUNT) as in its option C(--translate-uid). For example
       C(squash-guest:0:1000:4294967295) lets everything that the guest creates belong to user 1000 of the host, which
       fits a project directory of that user, and leaves no file of the host's root behind.
-    - A writable share that is new, that was read-only or that gets another C(source) has this for the owner and the group
-      of a C(source) that does not belong to root, if virtiofsd has the option, unless C(translate_uid), C(translate_gid)
-      or C(idmap) is set or C(nosuid) is V(false).
+    - A writable share that is new, that was read-only or that gets another C(source) has this for the owner and the
+      group of a C(source) that does not belong to root, if virtiofsd has the option, unless C(translate_uid),
+      C(translate_gid) or C(idmap) is set or C(nosuid) is V(false).
     - Requires virtiofsd 1.13. A wrapper script passes it, because libvirt has no XML for it.
   type: str
 translate_gid:

@@ -7,6 +7,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from ..._errors import InvalidInput
@@ -32,8 +33,13 @@ def require_directory(path: str) -> None:
 
 def other_owners(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
     """User and group of the directories that do not belong to root."""
-    found = {path: Path(path).stat() for path in paths if os.path.isdir(path)}
-    return {path: (status.st_uid, status.st_gid) for path, status in found.items() if status.st_uid != 0}
+    found = {}
+    for path in paths:
+        with suppress(OSError):
+            status = Path(path).stat()
+            if status.st_uid != 0:
+                found[path] = (status.st_uid, status.st_gid)
+    return found
 
 
 def real_path(path: str) -> str:
