@@ -174,6 +174,7 @@ in
           serviceConfig = hardening.remounts // {
             Type = "oneshot";
             CapabilityBoundingSet = "CAP_DAC_READ_SEARCH CAP_SYS_ADMIN"; # sources may be anybody's
+            RestrictSUIDSGID = false; # it would take openat2(2) away
             ExecStart = mounts;
           };
         };

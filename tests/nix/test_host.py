@@ -191,4 +191,6 @@ def test_the_mounts_are_as_on_other_distributions(world: World) -> None:
         f"After={service['after'][0]}",
     ):
         assert f"\n{line}\n" in theirs
+    assert "RestrictSUIDSGID=" not in theirs
+    assert not service["serviceConfig"]["RestrictSUIDSGID"], "systemd would take openat2(2) away"
     assert f'TABLE = Path("{mount_table.TABLE}")' in (CHECKOUT / "nix/modules/keystone-mounts").read_text()
