@@ -94,6 +94,7 @@ class Controller:
         plan = planner.plan_share(options, observed, self._preflight.host(name, options, observed))
         self._conflicts.check_conflicts(plan, observed)
         self._preflight.check_start(plan, observed)
+        self._preflight.check_mounts(plan)
         return plan
 
     def describe_domains(self, names: Iterable[str] | None, host_keys: bool = False) -> dict[str, Any]:
@@ -181,6 +182,7 @@ class Controller:
         plan = planner.plan_domain(options, observed, self._preflight.host(name, options, observed))
         self._conflicts.check_conflicts(plan, observed)
         self._preflight.check_start(plan, observed)
+        self._preflight.check_mounts(plan)
         self._preflight.warnings += plan.warnings
         return plan
 

@@ -10,10 +10,12 @@ import uuid
 from collections.abc import Iterable, Iterator
 
 from .._domain.model import (
+    BindReadOnly,
     CreateDisk,
     Define,
     DiskImage,
     Host,
+    MountNosuid,
     Observed,
     Options,
     Plan,
@@ -24,7 +26,7 @@ from .._domain.values import CPU_MODES, check_known_name
 from .._errors import InvalidInput, Unsupported, VirtiofsError
 from .._features import Virtiofsd
 from .._host import kvm, limits, probe
-from .._host.files import bind_mounts, disks, leftovers, nosuid, sources, state, wrappers
+from .._host.files import bind_mounts, disks, leftovers, mount_table, nosuid, sources, state, wrappers
 from .._host.gateway import Gateway
 from .conflicts import OtherDomains
 from .describe import dead_shares, stale_shares
@@ -70,6 +72,7 @@ class Preflight:
             binds=bind_mounts.list_binds(self._state, name) if self._local else {},
             nosuid=self._nosuid(name, former),
             ignores_setuid=self._ignores_setuid(options),
+            owners=sources.other_owners(self._sources(options)),
             dead_shares=frozenset(dead_shares(observed, self._gateway)) if observed else frozenset(),
             stale_shares=frozenset(stale_shares(observed, self._gateway)) if observed else frozenset(),
             wrappers=wrappers.list_wrappers(self._state, name, virtiofsd.path) if self._local and virtiofsd else {},
@@ -119,10 +122,12 @@ class Preflight:
 
     def _ignores_setuid(self, options: Options) -> frozenset[str]:
         """The task's sources on file systems that the host's administrator has mounted with nosuid and nodev."""
-        if not self._local:
-            return frozenset()
-        named = [share["source"] for share in (options, *(options.get("shares") or ())) if share.get("source")]
-        return frozenset(path for path in map(sources.real_path, named) if nosuid.is_nosuid_by_itself(path))
+        return frozenset(path for path in self._sources(options) if nosuid.is_nosuid_by_itself(path))
+
+    def _sources(self, options: Options) -> set[str]:
+        """The real paths of the task's sources, where this host can be asked about them."""
+        named = {share["source"] for share in (options, *(options.get("shares") or ())) if share.get("source")}
+        return {sources.real_path(path) for path in named} if self._local else set()
 
     def _virt_type(self, options: Options, observed: Observed | None) -> str:
         """What virt_type auto means for a new domain: KVM where a QEMU really runs with it."""
@@ -315,6 +320,18 @@ class Preflight:
                         domain=plan.name,
                         share=file.share,
                     )
+
+    def check_mounts(self, plan: Plan) -> None:
+        """Refuse mounts that the host would lose at its next boot."""
+        if not any(isinstance(action, (BindReadOnly, MountNosuid)) for action in plan.actions):
+            return
+        try:
+            mount_table.require_program()
+        except VirtiofsError as error:
+            error.domain = plan.name
+            if not self._check_mode:
+                raise
+            self.warnings.append(f"{error}, unless an earlier task installs the program")
 
 
 def _check_open_files(count: int) -> None:

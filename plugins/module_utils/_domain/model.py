@@ -80,9 +80,10 @@ class Host:
     state: str = STATE
     has_state: bool = False  # the domain has a directory below state
     leftovers: tuple[str, ...] = ()  # temporary files and empty directories of runs that were killed
-    binds: Mapping[str, bool] = field(default_factory=dict)  # target: mounted read-only and in fstab
-    nosuid: Mapping[str, bool] = field(default_factory=dict)  # source: mounted with nosuid for the domain, and in fstab
+    binds: Mapping[str, bool] = field(default_factory=dict)  # target: mounted read-only, also at boot
+    nosuid: Mapping[str, bool] = field(default_factory=dict)  # source: mounted with nosuid for the domain, also at boot
     ignores_setuid: frozenset[str] = frozenset()  # sources on file systems that were mounted with nosuid and nodev
+    owners: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # user and group of sources that are not root's
     dead_shares: frozenset[str] = frozenset()  # tags of the running domain whose virtiofsd has ended
     stale_shares: frozenset[str] = frozenset()  # tags whose virtiofsd serves a directory that was the source once
     wrappers: Mapping[str, bool] = field(default_factory=dict)  # path: starts the virtiofsd that is there now

@@ -175,7 +175,7 @@ def create_image(
             # -u: qemu-img does not open the backing image, in which it would follow what a header names.
             base = ["-u", "-b", backing, "-F", backing_format or "raw"] if backing else []
             length = size * MIB if size else _virtual_size(backing or "", backing_format or "raw")
-            _qemu_img("create", "-q", "-f", image_format, *base, "--", str(scratch), str(length))
+            _qemu_img("create", "-q", "-f", image_format, *base, "--", scratch.name, str(length), directory=directory)
         scratch.chmod(0o600)  # a guest's secrets; libvirt hands the file to QEMU's user
         with suppress(OSError):  # not every file system keeps it
             os.setxattr(scratch, _RECORD, image_format.encode())
@@ -223,10 +223,10 @@ def remove_image(path: str) -> None:
         Path(path).unlink()
 
 
-def _qemu_img(*arguments: str) -> None:
+def _qemu_img(*arguments: str, directory: Path | None = None) -> None:
     if shutil.which("qemu-img") is None:
         raise HostError("qemu-img is not installed", fix="The role keystone.virtiofs.host installs it.")
     drop = _DROP_PRIVILEGES if os.geteuid() == 0 else []
-    done = _commands.run([*_LIMITS, *drop, "qemu-img", *arguments], timeout=60)
+    done = _commands.run([*_LIMITS, *drop, "qemu-img", *arguments], timeout=60, directory=directory)
     if done.status:
         raise HostError(f"qemu-img {' '.join(arguments)} failed: {done.message}")

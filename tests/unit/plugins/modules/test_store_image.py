@@ -221,7 +221,7 @@ def test_absent_removes_the_image_and_its_list(make: Run, run: Run, path: Path) 
 
 
 def test_absent_removes_what_an_interrupted_run_has_left(run: Run, path: Path) -> None:
-    (path.parent / ".web-store.erofs.new/tree").mkdir(parents=True)
+    (path.parent / ".keystone-new-web-store.erofs-abcdefgh/tree").mkdir(parents=True)
     (path.parent / ".keystone-new-web-store.erofs.paths-abcdefgh").touch()
     assert run(state="absent")["changed"]
     assert files(path.parent) == []
@@ -245,10 +245,33 @@ def test_a_failure_keeps_the_previous_image(
     assert not make()["changed"]
 
 
+def test_a_user_who_replaces_the_scratch_directory_changes_nothing(
+    make: Run, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory of an image may belong to a user of the host, who may rename what is in it."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    stage = images._stage
+
+    def stage_after_the_exchange(*arguments: Any) -> None:
+        (scratch,) = path.parent.glob(".keystone-new-*")
+        scratch.rename(path.parent / "aside")
+        scratch.mkdir()
+        (scratch / "image").symlink_to(victim)
+        (scratch / "tree").symlink_to(tmp_path)
+        stage(*arguments)
+
+    monkeypatch.setattr(images, "_stage", stage_after_the_exchange)
+    make()
+    assert victim.read_text() == "mine"
+    assert not path.is_symlink()
+    assert not make()["changed"]
+
+
 def test_what_is_left_next_to_a_complete_image_is_removed(make: Run, path: Path) -> None:
     make()
     inode = path.stat().st_ino
-    (path.parent / ".web-store.erofs.new/tree").mkdir(parents=True)
+    (path.parent / ".keystone-new-web-store.erofs-abcdefgh/tree").mkdir(parents=True)
     (path.parent / ".keystone-new-web-store.erofs.paths-abcdefgh").touch()
     assert (make(check=True)["changed"], make()["changed"], make()["changed"]) == (True, True, False)
     assert files(path.parent) == ["web-store.erofs", "web-store.erofs.paths"]
@@ -256,7 +279,7 @@ def test_what_is_left_next_to_a_complete_image_is_removed(make: Run, path: Path)
 
 
 def test_an_interrupted_run_is_repeated(make: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (path.parent / ".web-store.erofs.new/tree").mkdir(parents=True)
+    (path.parent / ".keystone-new-web-store.erofs-abcdefgh/tree").mkdir(parents=True)
     make()
     path.with_name("web-store.erofs.paths").unlink()
     assert make(check=True)["exists"]

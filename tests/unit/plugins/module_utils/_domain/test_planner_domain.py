@@ -883,7 +883,7 @@ def test_a_block_device_is_neither_removed_nor_counted_as_removed() -> None:
 
 
 def test_leftovers_of_a_killed_run_are_removed_last() -> None:
-    left = ("/etc/.keystone-new-fstab-abcdefgh",)
+    left = ("/etc/.keystone-new-mounts-abcdefgh",)
     host = replace(host_of("libvirt-9.0", "store"), leftovers=left)
     seen = observed("libvirt-9.0", "store")
     wanted = task_of("libvirt-9.0", "store", state="present")

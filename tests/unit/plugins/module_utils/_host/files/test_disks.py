@@ -11,6 +11,7 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -225,6 +226,44 @@ def test_a_new_image_never_replaces_a_file(tmp_path: Path) -> None:
         disks.create_image(str(path), "raw", 1)
     assert path.read_text() == "mine"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_user_who_replaces_the_scratch_directory_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory of a disk may belong to a user of the host, who may rename what is in it."""
+    victim, images = tmp_path / "victim", tmp_path / "images"
+    victim.write_text("mine")
+    images.mkdir()
+    qemu_img = disks._qemu_img
+
+    def qemu_img_after_the_exchange(*arguments: str, **options: Any) -> None:
+        (scratch,) = images.iterdir()
+        scratch.rename(images / "aside")
+        scratch.mkdir()
+        (scratch / "image").symlink_to(victim)
+        qemu_img(*arguments, **options)
+
+    monkeypatch.setattr(disks, "_qemu_img", qemu_img_after_the_exchange)
+    disks.create_image(str(images / "disk"), "qcow2", 1)
+    assert victim.read_text() == "mine"
+    assert not (images / "disk").is_symlink()
+    assert disks.read_image(str(images / "disk")) == DiskImage(1, "qcow2")
+
+
+@pytest.mark.parametrize("kind", ["link", "directory"])
+def test_a_scratch_directory_of_another_user_is_not_used(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "made"
+    made.mkdir()
+    if kind == "link":
+        (tmp_path / "link").symlink_to(made)
+        made = tmp_path / "link"
+    monkeypatch.setattr("tempfile.mkdtemp", lambda **_options: str(made))
+    with pytest.raises(OSError if kind == "link" else HostError, match=r"Not a directory|was replaced while"):
+        disks.create_image(str(tmp_path / "disk"), "raw", 1)
+    assert not (tmp_path / "disk").exists()
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
