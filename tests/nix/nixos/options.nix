@@ -70,6 +70,7 @@ in
     };
     system = {
       build = option (types.lazyAttrsOf types.unspecified) { };
+      preSwitchChecks = option (types.attrsOf types.str) { };
       stateVersion = lib.mkOption { type = types.str; };
     };
     systemd = {
