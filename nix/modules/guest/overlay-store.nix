@@ -10,8 +10,6 @@ let
   cfg = config.keystone.virtualization.guest.virtiofs;
   inherit (import ./layout.nix { inherit config lib; }) areDistinct isOverlayStore;
 
-  remountHook = "keystone/remount-store";
-
   # The host's store, with the paths and the copy of the database. Nix in the guest never writes to it.
   lowerStore = "local?real=${cfg.roStoreMount}&state=${cfg.databaseMount}&read-only=true";
 
@@ -21,7 +19,8 @@ let
       "upper-layer=${cfg.rwStoreMount}/upper"
       # Nix expects the host's store alone below the writable layer, at the path that the overlay was mounted from.
       "check-mount=false"
-      "remount-hook=/etc/${remountHook}"
+      # Run, with the store as its argument, after Nix has uncovered a path of the host.
+      "remount-hook=/etc/keystone/remount-store"
     ]
   }";
 
@@ -55,15 +54,5 @@ in
     systemd.services.keystone-store-verification = lib.mkIf (!cfg.persistentRwStore) opensOverlayStore;
     systemd.globalEnvironment.NIX_REMOTE = "daemon";
     environment.sessionVariables.NIX_REMOTE = "daemon";
-
-    # Nix runs the hook, with the store as its argument, after it has uncovered a path of the host.
-    environment.etc.${remountHook} = {
-      mode = "0755";
-      text = ''
-        #!/bin/sh
-        # Without the source, mount would add the layers from fstab, which the kernel refuses as a change.
-        exec mount -o remount overlay "$1"
-      '';
-    };
   };
 }

@@ -2,7 +2,6 @@
 {
   config,
   lib,
-  pkgs,
   ...
 }:
 
@@ -21,7 +20,6 @@ in
       serviceConfig = hardening.remounts // {
         Type = "oneshot";
       };
-      path = [ pkgs.util-linux ];
       script = ''
         recovered=
         while read -r name; do
@@ -33,12 +31,7 @@ in
         $(find ${cfg.rwStoreMount}/upper -mindepth 1 -maxdepth 1 -type c -printf '%f\n')
         END
 
-        # Remounted, the overlay forgets what it has looked up; the second remount restores the options of this mount.
-        if [ -n "$recovered" ]; then
-          options=$(findmnt --noheadings --output VFS-OPTIONS --mountpoint ${cfg.mountPoint} | tail -n 1)
-          mount -o remount overlay ${cfg.mountPoint}
-          mount -o "remount,bind,$options" ${cfg.mountPoint}
-        fi
+        [ -z "$recovered" ] || /etc/keystone/remount-store
       '';
     };
     systemd.paths.keystone-store-recovery = {
