@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -21,14 +22,14 @@ def switch(world: World, folder: Path, booted: str, new: tuple[str, ...], action
         (folder / system / "etc").mkdir(parents=True)
         (folder / system / "etc/fstab").write_text(table)
     script = world.guest(CHECK, *new).replace("/run/booted-system", str(folder / "booted"))
-    # As nixpkgs/nixos/modules/system/activation/pre-switch-check.nix.
-    run = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", f"({script}) >&2", "check", folder / "new", action],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = run_check(script, folder / "new", action)
     return run.returncode, run.stderr
+
+
+def run_check(script: str, new: Path, action: str) -> subprocess.CompletedProcess[str]:
+    """As nixpkgs/nixos/modules/system/activation/pre-switch-check.nix does."""
+    command = ["bash", "-euo", "pipefail", "-c", f"({script}) >&2", "check", new, action]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def fstab_of(world: World, *guest: str) -> str:
@@ -86,3 +87,32 @@ def test_a_switch_that_changes_the_mounts_is_refused(world: World, tmp_path: Pat
     for name, booted, new in (("there", DEFAULTS, changed), ("back", changed, DEFAULTS)):
         status, output = switch(world, tmp_path / name, fstab_of(world, *booted), new)
         assert (status, "restart the machine" in output) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("action", "is_own", "state", "expected"),
+    [
+        ("switch", True, "ext2/ext3", 1),
+        ("boot", True, "ext2/ext3", 1),
+        ("test", True, "ext2/ext3", 0),
+        ("dry-activate", True, "ext2/ext3", 0),
+        ("switch", False, "ext2/ext3", 0),
+        # Booted directly: the boot default is lost together with the system.
+        ("switch", True, "tmpfs", 0),
+    ],
+)
+def test_a_system_that_a_restart_removes_is_not_the_boot_default(
+    world: World, tmp_path: Path, action: str, is_own: bool, state: str, expected: int
+) -> None:
+    if is_own:
+        (tmp_path / "upper/new").mkdir(parents=True)
+    script = world.guest('system.preSwitchChecks."keystone-lasting-store"', f'rwStoreMount = "{tmp_path}";')
+    script = re.sub(r"[^\s(]*/bin/stat [^)]*", f"echo {state}", script)
+    script = re.sub(r"/nix/store/[a-z0-9]{32}-[^/ ]*", "/usr", script)
+    assert f"echo {state}" in script
+    run = run_check(script, Path("/nix/store/new"), action)
+    assert (run.returncode, "Use 'nixos-rebuild test'" in run.stderr) == (expected, expected == 1)
+
+
+def test_a_layer_on_a_disk_keeps_the_system(world: World) -> None:
+    assert list(world.guest("system.preSwitchChecks", *PERSISTENT)) == ["keystone-store-mounts"]

@@ -28,6 +28,7 @@ GUESTS = {
     "read-only store": ("readOnlyStore = true;",),
     "store image": ("storeImage = true;",),
     "scripted stage 1": ("", "{ boot.initrd.systemd.enable = false; }"),
+    "without Nix": ("", "{ nix.enable = false; }"),
 }
 HOSTS = {
     "defaults": ("",),
@@ -38,12 +39,37 @@ HOSTS = {
 
 def test_a_guest_is_a_system(guest: tuple[str, ...]) -> None:
     assert NIXOS.guest(TOPLEVEL, *guest)
-    assert NIXOS.guest("warnings", *guest) == []
+    assert not any("keystone" in warning for warning in NIXOS.guest("warnings", *guest))
+
+
+@pytest.mark.parametrize("options", ["", 'storeRegistration = "overlay-store";'])
+def test_a_guest_can_be_tried_with_build_vm(options: str) -> None:
+    modules = "virtualisation.vmVariant.systemd.services.keystone-store-recovery.enable or false"
+    assert NIXOS.guest("virtualisation.vmVariant.system.build.toplevel.outPath", options)
+    assert NIXOS.guest(modules, options) is False
+
+
+@pytest.mark.parametrize(
+    ("options", "module", "message"),
+    [
+        ("persistentRwStore = true;", "{ }", "the writable layer has no device"),
+        ("", "{ nix.settings.min-free = 1024; }", "nix.settings.min-free: with"),
+        ('storeRegistration = "overlay-store";', "{ nix.enable = false; }", "needs Nix"),
+        (
+            'storeRegistration = "overlay-store";',
+            '{ nix.daemonUser = "nix"; nix.daemonGroup = "nix"; }',
+            "must run as root",
+        ),
+    ],
+)
+def test_the_assertion_comes_before_any_other_error(options: str, module: str, message: str) -> None:
+    with pytest.raises(EvaluationError, match=message):
+        NIXOS.guest(TOPLEVEL, options, module)
 
 
 def test_a_host_is_a_system(host: tuple[str, ...]) -> None:
     assert NIXOS.host(TOPLEVEL, *host)
-    assert NIXOS.host("warnings", *host) == []
+    assert not any("keystone" in warning for warning in NIXOS.host("warnings", *host))
 
 
 @pytest.fixture(params=GUESTS.values(), ids=GUESTS.keys())

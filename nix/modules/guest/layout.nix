@@ -27,4 +27,9 @@ rec {
 
   # With duplicate mount points, the module system would report conflicting definitions before these assertions.
   areDistinct = lib.allUnique (lib.attrValues places);
+
+  # False where something else replaces all file systems, as the machine of `nixos-rebuild build-vm` does.
+  isMounted = lib.elem cfg.roStoreMount (
+    lib.toList (config.fileSystems.${cfg.mountPoint}.overlay.lowerdir or [ ])
+  );
 }

@@ -7,10 +7,12 @@
 
 let
   cfg = config.keystone.virtualization.guest.virtiofs;
+  inherit (import ./layout.nix { inherit config lib; }) isMounted;
+
   hardening = import ../hardening.nix;
 in
 {
-  config = lib.mkIf cfg.enable {
+  config = lib.mkIf (cfg.enable && isMounted) {
     # Nix's garbage collector deletes whatever the guest's database does not list. Of the host's paths, that only hides
     # them, with character devices in the writable layer.
     systemd.services.keystone-store-recovery = {

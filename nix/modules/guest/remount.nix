@@ -9,9 +9,10 @@
 
 let
   cfg = config.keystone.virtualization.guest.virtiofs;
+  inherit (import ./layout.nix { inherit config lib; }) isMounted;
 in
 {
-  config = lib.mkIf cfg.enable {
+  config = lib.mkIf (cfg.enable && isMounted) {
     environment.etc."keystone/remount-store" = {
       mode = "0755";
       text = ''

@@ -3,17 +3,18 @@
 {
   config,
   lib,
+  pkgs,
   ...
 }:
 
 let
   cfg = config.keystone.virtualization.guest.virtiofs;
-  inherit (import ./layout.nix { inherit config lib; }) places;
+  inherit (import ./layout.nix { inherit config lib; }) isMounted places prefix;
 
   ofStage1 = lib.filter (place: config.fileSystems.${place}.neededForBoot or false) (lib.attrValues places);
 in
 {
-  config = lib.mkIf cfg.enable {
+  config = lib.mkIf (cfg.enable && isMounted) {
     # The layers are at paths that only stage 1 has. systemd would try to mount them, fail, and stop all services.
     system.preSwitchChecks.keystone-store-mounts = ''
       case ''${2-} in boot | dry-activate) exit ;; esac
@@ -38,6 +39,18 @@ in
           exit 1
         fi
       done
+    '';
+
+    # What is built in the guest is lost with a tmpfs, and the boot default on a disk would point to nothing.
+    system.preSwitchChecks.keystone-lasting-store = lib.mkIf (!cfg.persistentRwStore) ''
+      case ''${2-} in switch | boot) ;; *) exit ;; esac
+
+      own=${cfg.rwStoreMount}/upper/$(${pkgs.coreutils}/bin/basename "$1")
+      if [ -e "$own" ] && [ "$(${pkgs.coreutils}/bin/stat --file-system --format=%T /nix/var/nix)" != tmpfs ]; then
+        echo "$1 is in the writable layer, which a restart empties, and the machine could not boot then."
+        echo "Use 'nixos-rebuild test', build the system on the host, or set ${prefix}.persistentRwStore."
+        exit 1
+      fi
     '';
   };
 }

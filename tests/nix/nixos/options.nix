@@ -57,6 +57,8 @@ in
       hostName = option types.str "nixos";
     };
     nix = {
+      daemonUser = option types.str "root";
+      enable = option types.bool true;
       gc.automatic = flag;
       optimise.automatic = flag;
       package = option types.package pkgs.nix;
