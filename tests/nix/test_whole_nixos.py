@@ -30,10 +30,15 @@ GUESTS = {
     "scripted stage 1": ("", "{ boot.initrd.systemd.enable = false; }"),
     "without Nix": ("", "{ nix.enable = false; }"),
 }
+FIREWALLD = """{
+  services.firewalld.enable = true;
+  networking = { firewall.backend = "firewalld"; nftables.enable = true; };
+}"""
 HOSTS = {
     "defaults": ("",),
     "all options": ('exportDatabase = true; shareClosureOnly = true; users = [ "alice" ];',),
-    "nftables": ("", "{ networking.nftables.enable = true; }"),
+    "nftables": ("", "{ networking.nftables.enable = true; networking.firewall.filterForward = true; }"),
+    "firewalld": ("", FIREWALLD),
 }
 
 

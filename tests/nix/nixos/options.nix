@@ -53,7 +53,12 @@ in
     };
     isoImage = anything;
     networking = {
-      firewall.interfaces = anything;
+      firewall = {
+        backend = option types.str "iptables";
+        extraForwardRules = option types.lines "";
+        filterForward = flag;
+        interfaces = anything;
+      };
       hostName = option types.str "nixos";
     };
     nix = {
