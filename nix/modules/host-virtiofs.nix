@@ -213,11 +213,11 @@ in
         };
       })
 
-      (lib.mkIf (cfg.network != null && cfg.networkFirewall) {
+      (lib.mkIf cfg.networkFirewall {
         systemd.services.keystone-firewall = {
           description = "Firewall between this host and the guests of its networks";
           wantedBy = [ "multi-user.target" ];
-          requiredBy = [ "keystone-network.service" ];
+          requiredBy = lib.optional (cfg.network != null) "keystone-network.service";
           # A restart or reload of nftables.service may flush all rules.
           after = [ "nftables.service" ];
           partOf = [ "nftables.service" ];

@@ -124,8 +124,11 @@ def test_the_network_starts_behind_the_firewall(world: World) -> None:
     assert "keystone-firewall" not in world.host("systemd.services", "networkFirewall = false;")
 
 
-def test_without_a_network_nothing_is_started(world: World) -> None:
-    assert list(world.host("systemd.services", "network = null;")) == ["keystone-mounts"]
+def test_without_a_network_the_firewall_is_there_for_networks_of_the_role_vm(world: World) -> None:
+    services = world.host("systemd.services", "network = null;")
+    assert set(services) == {"keystone-firewall", "keystone-mounts"}
+    assert services["keystone-firewall"]["requiredBy"] == []
+    assert list(world.host("systemd.services", "network = null; networkFirewall = false;")) == ["keystone-mounts"]
     assert world.host("networking.firewall.interfaces", "network = null;") == {}
 
 

@@ -13,7 +13,7 @@ from .. import _commands
 from .._errors import HostError, InvalidInput, WaitTimeout
 from .._untrusted import printable, store_path
 from .._waiting import wait_until
-from .ssh import Unreachable
+from .ssh import OtherHostKey, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -276,24 +276,27 @@ def _run(program: str, guest: Connection, new: str, old: str, timeouts: Timeouts
     """How the program ended in the guest: with a result, or with a restart."""
     seconds = (str(timeouts.activation), str(timeouts.confirmation))
     boot_id = guest.check(_START, PROFILE, new, old, *seconds, stdin=program).strip()
-
-    def ended() -> GuestStatus | None:
-        status = _inspect(guest)
-        return status if status and (status.result or status.boot_id != boot_id) else None
-
-    return wait_until(ended, timeouts.activation + timeouts.confirmation + _ROLLBACK_TIMEOUT, lambda: lost)
+    total = timeouts.activation + timeouts.confirmation + _ROLLBACK_TIMEOUT
+    return wait_until(lambda: _ended(guest, boot_id), total, lambda: lost)
 
 
 def _quoted(status: GuestStatus) -> str:
     return f"the end of the activation's output:\n{status.log[-_LOG_END:].strip()}"
 
 
-def _inspect(guest: Connection) -> GuestStatus | None:
-    """None while the guest does not answer, or only partly: an activation replaces what answers."""
+def _ended(guest: Connection, boot_id: str) -> GuestStatus | None:
+    """How the switch ended; None while it goes on, and while the guest does not answer, or only partly.
+
+    Raises OtherHostKey: no later attempt can succeed. A guest that keeps its host keys in a tmpfs makes others when it
+    restarts.
+    """
     try:
-        return GuestStatus.parse(guest.check(_INSPECT_AND_CONFIRM))
-    except HostError:
+        status = GuestStatus.parse(guest.check(_INSPECT_AND_CONFIRM))
+    except OtherHostKey:
+        raise
+    except HostError:  # an activation replaces what answers
         return None
+    return status if status.result or status.boot_id != boot_id else None
 
 
 def _failure(status: GuestStatus, new: str, timeouts: Timeouts) -> tuple[str, str]:

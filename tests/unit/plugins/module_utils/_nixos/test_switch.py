@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import HostError, InvalidInput
 from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos import switch
-from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos.ssh import Target, Unreachable
+from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos.ssh import OtherHostKey, Target, Unreachable
 from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos.switch import (
     GuestStatus,
     Provided,
@@ -236,6 +236,11 @@ def test_a_guest_that_is_lost_before_the_activation_rolls_back_by_itself() -> No
         Unreachable, match=f"lost while activating {NEW} .the connection ended.. .* the guest rolls back to {OLD}"
     ):
         activate(Lost(), NEW, OLD, TIMEOUTS)  # type: ignore[arg-type]
+
+
+def test_a_guest_with_another_host_key_is_not_waited_for() -> None:
+    with pytest.raises(Unreachable, match=f"lost while activating {NEW} .its key is another.. .* rolls back to {OLD}"):
+        switch_to_new(Unreachable("gone"), OtherHostKey("its key is another"))
 
 
 # What the guest gets of a system.
