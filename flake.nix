@@ -35,6 +35,13 @@
         ];
       };
 
+      lib = import ./nix/modules/direct-boot.nix;
+
+      templates.default = {
+        path = ./nix/template;
+        description = "A libvirt host with a NixOS guest that boots directly from the host's store";
+      };
+
       nixosConfigurations.test-virtiofs = nixosSystem "x86_64-linux" [
         disko.nixosModules.disko
         ./nix/vms/test-virtiofs/configuration.nix

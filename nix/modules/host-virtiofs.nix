@@ -45,6 +45,8 @@ let
   '';
 in
 {
+  imports = [ ./host-guests.nix ];
+
   options.keystone.virtualization.host.virtiofs = {
     enable = lib.mkEnableOption "sharing this machine's Nix store with libvirt guests over virtiofs";
 

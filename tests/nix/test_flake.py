@@ -102,6 +102,18 @@ def test_the_development_shell_has_what_the_tests_need(world: World) -> None:
     assert needed <= set(output(world, packages))
 
 
+def test_the_template_is_a_host_with_its_guest(world: World) -> None:
+    assert output(world, "toString flake.templates.default.path") == str(CHECKOUT / "nix/template")
+    for system in ("hypervisor", "web"):
+        assert output(world, f"flake.template.nixosConfigurations.{system}.config.system.build.toplevel")
+    services = "builtins.attrNames flake.template.nixosConfigurations.hypervisor.config.systemd.services"
+    assert "keystone-guest-web" in output(world, services)
+
+
+def test_the_library_is_that_of_the_project(world: World) -> None:
+    assert output(world, "flake.lib ? directBoot && flake.lib ? directBootDomain") is True
+
+
 def test_every_system_has_a_formatter(world: World) -> None:
     assert set(output(world, "builtins.attrNames flake.formatter")) == SYSTEMS
 

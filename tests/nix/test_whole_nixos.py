@@ -101,6 +101,11 @@ def flake(output: str) -> Any:
             aarch64-linux = null;
           }};
         }};
+        template = (import {CHECKOUT}/nix/template/flake.nix).outputs {{
+          inherit nixpkgs;
+          keystone-virtiofs = self;
+          self = template;
+        }};
         self = (import {CHECKOUT}/flake.nix).outputs {{
           inherit nixpkgs self;
           disko.nixosModules.disko = {{ lib, ... }}: {{
@@ -109,7 +114,7 @@ def flake(output: str) -> Any:
           }};
         }};
       in
-      self.{output}
+      (self // {{ inherit template; }}).{output}
     """)
 
 
@@ -124,6 +129,8 @@ def flake(output: str) -> Any:
         "checks.x86_64-linux.example-guest.outPath",
         "checks.x86_64-linux.example-host.outPath",
         "checks.x86_64-linux.formatting.outPath",
+        "template.nixosConfigurations.hypervisor.config.system.build.toplevel.outPath",
+        "template.nixosConfigurations.web.config.system.build.toplevel.outPath",
     ],
 )
 def test_an_output_of_the_flake_evaluates(output: str) -> None:
