@@ -20,6 +20,7 @@ NIXOS = whole_nixos()
 if NIXOS is None:
     pytest.skip("no NixOS here: set NIXPKGS to the folder of a nixpkgs", allow_module_level=True)
 
+GUEST = f"{CHECKOUT}/nix/modules/guest-virtiofs.nix {CHECKOUT}/nix/template/web.nix"
 TOPLEVEL = "system.build.toplevel.outPath"
 GUESTS = {
     "defaults": ("",),
@@ -85,6 +86,13 @@ def guest(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture(params=HOSTS.values(), ids=HOSTS.keys())
 def host(request: pytest.FixtureRequest) -> Any:
     return request.param
+
+
+def test_a_guest_without_a_flake() -> None:
+    """As docs/without-ansible.md has it."""
+    guest = f"import {NIXOS.nixpkgs}/nixos {{ configuration = {{ imports = [ {GUEST} ]; }}; }}"
+    options = f"guests.web = {{ nixos = {guest}; }};"
+    assert "-web.xml" in NIXOS.host("systemd.services.keystone-guest-web.script", options)
 
 
 def flake(output: str) -> Any:
