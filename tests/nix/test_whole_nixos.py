@@ -90,7 +90,7 @@ def host(request: pytest.FixtureRequest) -> Any:
 
 def test_a_guest_without_a_flake() -> None:
     """As docs/without-ansible.md has it."""
-    guest = f"import {NIXOS.nixpkgs}/nixos {{ configuration = {{ imports = [ {GUEST} ]; }}; }}"
+    guest = f"import {NIXOS.nixpkgs}/nixos {{ configuration = {{ imports = [ {GUEST} ]; documentation.enable = false; }}; }}"
     options = f"guests.web = {{ nixos = {guest}; }};"
     assert "-web.xml" in NIXOS.host("systemd.services.keystone-guest-web.script", options)
 
