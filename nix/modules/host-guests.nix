@@ -125,6 +125,11 @@ in
   };
 
   config = lib.mkIf cfg.enable {
+    assertions = lib.mapAttrsToList (name: _: {
+      assertion = builtins.match "[A-Za-z0-9_][A-Za-z0-9_-]*" name != null;
+      message = "keystone.virtualization.host.virtiofs.guests.\"${name}\": a name consists of letters, digits, dashes and underscores. Choose another name.";
+    }) cfg.guests;
+
     systemd.services = lib.mapAttrs' service cfg.guests;
   };
 }

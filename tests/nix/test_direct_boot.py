@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from jinja2 import Template
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model import Define, Observed
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.planner import plan_domain
@@ -24,6 +26,7 @@ from ansible_collections.keystone.virtiofs.tests.nix.support import (
     World,
     evaluate,
 )
+from ansible_collections.keystone.virtiofs.tests.nix.test_hardening import LIMIT, exposure, written
 from ansible_collections.keystone.virtiofs.tests.unit.support import TRIXIE, domain
 
 GUEST = "keystone.virtualization.guest.virtiofs = { enable = true; %s };"
@@ -41,14 +44,26 @@ def library(world: World, call: str, options: str = "", module: str = "") -> Any
     """)
 
 
+def cmdline_of_the_role(boot: dict[str, str], kernel_params: str) -> str:
+    """What the role nixos_guest gives its domain, from its tasks."""
+    tasks = yaml.safe_load((CHECKOUT / "roles/nixos_guest/tasks/direct_boot.yml").read_text())
+    block = next(task["block"] for task in tasks if "block" in task)
+    (expression,) = [task["vars"]["vm_cmdline"] for task in block if "vm_cmdline" in task.get("vars", {})]
+    return Template(expression).render(
+        nixos_guest_system=boot["toplevel"],
+        _nixos_guest_registration={"stdout": f"{boot['registration']}/registration"},
+        _nixos_guest_params={"stdout": kernel_params},
+        nixos_guest_kernel_params=[],
+    )
+
+
 def test_the_system_is_booted_as_the_role_does(world: World) -> None:
     boot = library(
         world, "builtins.mapAttrs (_: toString) (directBoot nixos)", "", 'boot.kernelParams = [ "a=1" "b" ];'
     )
-    system = boot["toplevel"]
-    assert boot["kernel"] == f"{system}/kernel"
-    assert boot["initrd"] == f"{system}/initrd"
-    assert boot["cmdline"] == f"init={system}/init regInfo={boot['registration']}/registration a=1 b"
+    assert boot["kernel"] == f"{boot['toplevel']}/kernel"
+    assert boot["initrd"] == f"{boot['toplevel']}/initrd"
+    assert boot["cmdline"] == cmdline_of_the_role(boot, "a=1 b")
 
 
 @pytest.mark.parametrize(
@@ -182,6 +197,16 @@ def test_the_guests_domain_is_that_of_the_library(world: World) -> None:
     document = DomainXml(text)
     assert 'memory unit="MiB">512<' in document.text()
     assert 'domain type="qemu"' in document.text()
+
+
+def test_the_service_of_a_guest_is_hardened(world: World, tmp_path: Path) -> None:
+    settings = host_with_a_guest(world, "serviceConfig")
+    assert exposure(written(tmp_path, "keystone-guest-web", settings)) < LIMIT
+
+
+def test_a_name_that_a_shell_would_misread_is_refused(world: World) -> None:
+    with pytest.raises(EvaluationError, match="letters, digits, dashes and underscores"):
+        world.host("system.build.toplevel", 'guests."a b;c" = { nixos = { }; };')
 
 
 def test_a_host_has_no_guests_unasked(world: World) -> None:

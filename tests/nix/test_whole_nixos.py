@@ -90,7 +90,8 @@ def host(request: pytest.FixtureRequest) -> Any:
 
 def test_a_guest_without_a_flake() -> None:
     """As docs/without-ansible.md has it."""
-    guest = f"import {NIXOS.nixpkgs}/nixos {{ configuration = {{ imports = [ {GUEST} ]; documentation.enable = false; }}; }}"
+    modules = f"{{ imports = [ {GUEST} ]; documentation.enable = false; }}"
+    guest = f"import {NIXOS.nixpkgs}/nixos {{ configuration = {modules}; }}"
     options = f"guests.web = {{ nixos = {guest}; }};"
     assert "-web.xml" in NIXOS.host("systemd.services.keystone-guest-web.script", options)
 
