@@ -49,12 +49,13 @@ def cmdline_of_the_role(boot: dict[str, str], kernel_params: str) -> str:
     tasks = yaml.safe_load((CHECKOUT / "roles/nixos_guest/tasks/direct_boot.yml").read_text())
     block = next(task["block"] for task in tasks if "block" in task)
     (expression,) = [task["vars"]["vm_cmdline"] for task in block if "vm_cmdline" in task.get("vars", {})]
-    return Template(expression).render(
+    text: str = Template(expression).render(
         nixos_guest_system=boot["toplevel"],
         _nixos_guest_registration={"stdout": f"{boot['registration']}/registration"},
         _nixos_guest_params={"stdout": kernel_params},
         nixos_guest_kernel_params=[],
     )
+    return text
 
 
 def test_the_system_is_booted_as_the_role_does(world: World) -> None:
