@@ -49,6 +49,10 @@
 
       # With keys to log in: KEYSTONE_SSH_KEYS="$(cat ~/.ssh/*.pub)" nix build --impure .#installer-iso
       packages = forEachSystem (system: {
+        default = import ./nix/collection.nix {
+          pkgs = nixpkgs.legacyPackages.${system};
+          collection = ./.;
+        };
         installer-iso = (nixosSystem system [ ./nix/installer/iso.nix ]).config.system.build.isoImage;
       });
 

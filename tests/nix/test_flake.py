@@ -66,7 +66,7 @@ def test_the_test_vm_is_a_whole_system(world: World) -> None:
 @pytest.mark.parametrize(
     ("outputs", "names"),
     [
-        ("packages", ["installer-iso"]),
+        ("packages", ["default", "installer-iso"]),
         ("checks", ["example-guest", "example-host", "formatting", "virtiofs"]),
         ("devShells", ["default"]),
     ],

@@ -133,6 +133,7 @@ def flake(output: str) -> Any:
         "devShells.x86_64-linux.default.outPath",
         "devShells.aarch64-linux.default.outPath",
         "apps.x86_64-linux.vm.program",
+        "packages.x86_64-linux.default.outPath",
         "formatter.x86_64-linux.outPath",
         "nixosConfigurations.test-virtiofs.config.system.build.toplevel.outPath",
         "checks.x86_64-linux.example-guest.outPath",

@@ -62,20 +62,23 @@ let
     }
   ];
 
+  # An overlay store distinguishes host paths and leaves them alone.
+  collectsOwnPathsOnly = isOverlayStore;
+
   # Options that would write to host paths and thereby copy or hide them in the writable layer.
   hostOnlyOptions = {
-    # An overlay store distinguishes host paths and leaves them alone.
-    "nix.gc.automatic" = config.nix.gc.automatic && !isOverlayStore;
+    "nix.gc.automatic" = config.nix.gc.automatic && !collectsOwnPathsOnly;
     "nix.settings.min-free" =
       !lib.elem (toString (config.nix.settings.min-free or 0)) [
         ""
         "0"
       ]
-      && !isOverlayStore;
+      && !collectsOwnPathsOnly;
     "nix.optimise.automatic" = config.nix.optimise.automatic;
     "nix.settings.auto-optimise-store" = config.nix.settings.auto-optimise-store or false;
-    "programs.nh.clean.enable" = config.programs.nh.clean.enable or false && !isOverlayStore;
+    "programs.nh.clean.enable" = config.programs.nh.clean.enable or false && !collectsOwnPathsOnly;
   };
+
   nix = config.nix.package;
 
   # What the store registration overlay-store needs.
