@@ -116,3 +116,12 @@ def test_a_system_that_a_restart_removes_is_not_the_boot_default(
 
 def test_a_layer_on_a_disk_keeps_the_system(world: World) -> None:
     assert list(world.guest("system.preSwitchChecks", *PERSISTENT)) == ["keystone-store-mounts"]
+
+
+@pytest.mark.parametrize("guest", [DEFAULTS, PERSISTENT], ids=["defaults", "persistent"])
+def test_nixos_takes_the_checks(world: World, guest: tuple[str, ...]) -> None:
+    """It runs shellcheck when it builds them."""
+    checks = "\n".join(f"({script})" for script in world.guest("system.preSwitchChecks", *guest).values())
+    command = ["shellcheck", "--shell=bash", "-"]
+    result = subprocess.run(command, input=checks, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "")

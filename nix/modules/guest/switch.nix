@@ -21,7 +21,7 @@ in
 
       # Of other file systems than an overlay, a switch can change the options.
       entry() {
-        while read -r device place type options _; do
+        while IFS=" " read -r device place type options _; do
           [ "$place" = "$2" ] || continue
           echo "$device $type"
           [ "$type" = overlay ] || continue
