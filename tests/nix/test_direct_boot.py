@@ -139,8 +139,7 @@ def host_with_a_guest(world: World, attribute: str) -> Any:
     return world.host(f"systemd.services.keystone-guest-web.{attribute}", options)
 
 
-VIRSH = """\
-#!/bin/sh
+VIRSH = """#!/bin/sh
 shift 3
 echo "$@" >>{folder}/asked
 case $1 in
