@@ -35,6 +35,13 @@
         ];
       };
 
+      lib = import ./nix/modules/direct-boot.nix;
+
+      templates.default = {
+        path = ./nix/template;
+        description = "A libvirt host with a NixOS guest that boots directly from the host's store";
+      };
+
       nixosConfigurations.test-virtiofs = nixosSystem "x86_64-linux" [
         disko.nixosModules.disko
         ./nix/vms/test-virtiofs/configuration.nix
@@ -42,6 +49,10 @@
 
       # With keys to log in: KEYSTONE_SSH_KEYS="$(cat ~/.ssh/*.pub)" nix build --impure .#installer-iso
       packages = forEachSystem (system: {
+        default = import ./nix/collection.nix {
+          pkgs = nixpkgs.legacyPackages.${system};
+          collection = ./.;
+        };
         installer-iso = (nixosSystem system [ ./nix/installer/iso.nix ]).config.system.build.isoImage;
       });
 
@@ -64,7 +75,7 @@
       formatter = forEachSystem (system: nixpkgs.legacyPackages.${system}.nixfmt-tree);
 
       # What scripts/setup looks for, and Ansible for those who want no .venv. Python finds libvirt and lxml through
-      # PYTHONPATH, in a .venv as well.
+      # PYTHONPATH, in a .venv as well. nixpkgs has no mmdebstrap, which builds the embedded test guest.
       devShells = forEachSystem (
         system:
         let
@@ -77,7 +88,6 @@
               pkgs.git
               pkgs.gnumake
               pkgs.libvirt
-              pkgs.mmdebstrap
               pkgs.molecule
               pkgs.nix
               pkgs.nixos-anywhere

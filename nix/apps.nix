@@ -11,10 +11,7 @@ let
     python.lxml
   ]);
 
-  # Ansible only finds a collection at this path.
-  collections = pkgs.linkFarm "collections" {
-    "ansible_collections/keystone/virtiofs" = collection;
-  };
+  collections = import ./collection.nix { inherit collection pkgs; };
 
   app = description: playbook: {
     type = "app";

@@ -6,58 +6,32 @@
 { pkgs, nixosSystem }:
 
 let
-  guest =
-    (nixosSystem [
-      ../modules/guest-virtiofs.nix
-      {
-        keystone.virtualization.guest.virtiofs.enable = true;
+  nixos = nixosSystem [
+    ../modules/guest-virtiofs.nix
+    {
+      keystone.virtualization.guest.virtiofs.enable = true;
 
-        boot.loader.grub.enable = false;
-        fileSystems."/" = {
-          device = "none";
-          fsType = "tmpfs";
-          options = [ "mode=0755" ];
-        };
-        networking.hostName = "guest";
-        system.stateVersion = "26.05";
-      }
-    ]).config.system.build.toplevel;
+      boot.loader.grub.enable = false;
+      fileSystems."/" = {
+        device = "none";
+        fsType = "tmpfs";
+        options = [ "mode=0755" ];
+      };
+      networking.hostName = "guest";
+      system.stateVersion = "26.05";
+    }
+  ];
 
-  registration = pkgs.closureInfo { rootPaths = [ guest ]; };
+  inherit (import ../modules/direct-boot.nix) directBoot directBootDomain;
+  boot = directBoot nixos;
+  guest = boot.toplevel;
 
-  # KIND is kvm or qemu, depending on the host.
-  domain = ''
-    <domain type="KIND">
-      <name>guest</name>
-      <memory unit="MiB">768</memory>
-      <memoryBacking>
-        <source type="memfd"/>
-        <access mode="shared"/>
-      </memoryBacking>
-      <os>
-        <type>hvm</type>
-        <kernel>${guest}/kernel</kernel>
-        <initrd>${guest}/initrd</initrd>
-        <cmdline>init=${guest}/init regInfo=${registration}/registration PARAMETERS</cmdline>
-      </os>
-      <features><acpi/></features>
-      <devices>
-        <filesystem type="mount" accessmode="passthrough">
-          <driver type="virtiofs"/>
-          <source dir="/nix/store"/>
-          <target dir="nix-store-share"/>
-          <readonly/>
-        </filesystem>
-        <interface type="network">
-          <source network="keystone-net"/>
-          <model type="virtio"/>
-        </interface>
-        <channel type="unix">
-          <target type="virtio" name="org.qemu.guest_agent.0"/>
-        </channel>
-      </devices>
-    </domain>
-  '';
+  # The host of the test may have KVM or not.
+  domain = directBootDomain {
+    inherit nixos;
+    memory = 768;
+    virtType = "KIND";
+  };
 in
 {
   name = "virtiofs";
@@ -71,7 +45,7 @@ in
     virtualisation = {
       additionalPaths = [
         guest
-        registration
+        boot.registration
       ];
       memorySize = 2048;
       writableStore = true;
@@ -107,7 +81,7 @@ in
     host.succeed("/etc/keystone/python3 -c 'import libvirt, lxml'")
 
     kind = "kvm" if host.execute("test -e /dev/kvm")[0] == 0 else "qemu"
-    host.succeed(f"sed 's/KIND/{kind}/; s|PARAMETERS|'\"$(cat ${guest}/kernel-params)\"'|' /etc/guest.xml >/tmp/guest.xml")
+    host.succeed(f"sed 's/KIND/{kind}/' /etc/guest.xml >/tmp/guest.xml")
     host.succeed("virsh define --validate /tmp/guest.xml", "virsh start guest")
     host.wait_until_succeeds("virsh qemu-agent-command guest '{\"execute\": \"guest-ping\"}'", timeout=BOOT_TIMEOUT)
 

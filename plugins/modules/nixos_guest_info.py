@@ -145,6 +145,7 @@ machine:
       paths or null. C(profile) is the boot default, null for a system without one, and C(registration) the store path
       with the registration that Nix loaded at boot. C(uuid) is that of its firmware, null without SMBIOS; a machine
       with another UUID than its domain is refused.
+    - C(needs_restart) says whether O(toplevel) needs other file systems than stage 1 of the booted system has mounted.
     - C(problem) and C(fix) say why a machine is not C(reachable). A domain that does not run is not inspected.
   returned: always, unless libvirt fails
   type: dict
@@ -159,6 +160,7 @@ machine:
     profile: /nix/store/6c2p0v8rk1zfq7yv4h9b0n5q1m3xwdzs-nixos-system-web-26.05
     registration: null
     uuid: 0d6ac5ab-5e0f-4b3b-9f6e-2f8f5f7f3a11
+    needs_restart: false
 problem:
   description: Why no action is permitted, or what failed.
   returned: failure
@@ -238,7 +240,7 @@ def gather(module: Module, result: dict[str, Any]) -> None:
     result.update(endpoint, vm={**facts, "direct_system": vm.direct_system} if facts and vm else None)
     target = ssh.Target.of({**params, **endpoint}, module.tmpdir)
     is_off = vm is not None and not vm.is_running
-    machine = decision.Machine() if is_off else inspect(ssh.Connection(target))
+    machine = decision.Machine() if is_off else inspect(ssh.Connection(target), params["toplevel"])
     result["machine"] = asdict(machine)
     request = decision.SystemRequest(
         name=params["name"],

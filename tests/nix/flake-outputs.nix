@@ -9,7 +9,7 @@ let
     self = outputs;
     nixpkgs = {
       lib = lib // {
-        nixosSystem = { modules }: nixos modules;
+        nixosSystem = { modules }: nixos modules // { pkgs = import ./nixos/packages.nix; };
       };
       legacyPackages = lib.genAttrs [ "x86_64-linux" "aarch64-linux" ] (_: import ./nixos/packages.nix);
     };
@@ -20,5 +20,12 @@ let
     };
   };
   outputs = (import ../../flake.nix).outputs inputs;
+
+  # What `nix flake init -t` gives.
+  template = (import ../../nix/template/flake.nix).outputs {
+    inherit (inputs) nixpkgs;
+    keystone-virtiofs = outputs;
+    self = template;
+  };
 in
-outputs
+outputs // { inherit template; }

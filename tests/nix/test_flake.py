@@ -66,7 +66,7 @@ def test_the_test_vm_is_a_whole_system(world: World) -> None:
 @pytest.mark.parametrize(
     ("outputs", "names"),
     [
-        ("packages", ["installer-iso"]),
+        ("packages", ["default", "installer-iso"]),
         ("checks", ["example-guest", "example-host", "formatting", "virtiofs"]),
         ("devShells", ["default"]),
     ],
@@ -100,6 +100,18 @@ def test_the_development_shell_has_what_the_tests_need(world: World) -> None:
     packages = "map (package: package.name) flake.devShells.x86_64-linux.default.packages"
     needed = {"ansible", "molecule", "nixos-anywhere", "python3-libvirt", "python3-lxml"}
     assert needed <= set(output(world, packages))
+
+
+def test_the_template_is_a_host_with_its_guest(world: World) -> None:
+    assert output(world, "toString flake.templates.default.path") == str(CHECKOUT / "nix/template")
+    for system in ("hypervisor", "web"):
+        assert output(world, f"flake.template.nixosConfigurations.{system}.config.system.build.toplevel")
+    services = "builtins.attrNames flake.template.nixosConfigurations.hypervisor.config.systemd.services"
+    assert "keystone-guest-web" in output(world, services)
+
+
+def test_the_library_is_that_of_the_project(world: World) -> None:
+    assert output(world, "flake.lib ? directBoot && flake.lib ? directBootDomain") is True
 
 
 def test_every_system_has_a_formatter(world: World) -> None:

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -22,3 +24,20 @@ def parse(*files: str) -> subprocess.CompletedProcess[str]:
 def test_it_parses(file: str) -> None:
     assert parse(file).returncode == 0, parse(file).stderr
     assert "# SPDX-License-Identifier: GPL-3.0-or-later" in (CHECKOUT / file).read_text()
+
+
+PAGES = [*sorted((CHECKOUT / "docs").glob("*.md")), *sorted(CHECKOUT.glob("*/*/README.md")), CHECKOUT / "nix/README.md"]
+BLOCKS = [
+    pytest.param(block, id=f"{page.relative_to(CHECKOUT)}-{number}")
+    for page in PAGES
+    for number, block in enumerate(re.findall(r"^```nix\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE))
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_an_example_parses(block: str, tmp_path: Path) -> None:
+    example = tmp_path / "example.nix"
+    text = block if block.lstrip().startswith("{") else f"{{ {block} }}"
+    example.write_text(f"with {{ }};\n{text}")  # names of the surrounding configuration
+    result = parse(str(example))
+    assert result.returncode == 0, result.stderr

@@ -57,6 +57,7 @@ let
     concatMapStringsSep = separator: function: list: builtins.concatStringsSep separator (map function list);
 
     nameValuePair = name: value: { inherit name value; };
+    mapAttrs' = function: set: builtins.listToAttrs (lib.mapAttrsToList function set);
     mapAttrsToList = function: set: map (name: function name set.${name}) (builtins.attrNames set);
     filterAttrs =
       keep: set:

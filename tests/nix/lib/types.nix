@@ -39,6 +39,7 @@ in
 rec {
   bool = scalar "boolean" lib.isBool;
   int = scalar "signed integer" lib.isInt;
+  ints.positive = scalar "positive integer, meaning >0" (value: lib.isInt value && value > 0);
   str = scalar "string" lib.isString;
   path = scalar "absolute path" (value: lib.isString value && lib.hasPrefix "/" value || builtins.isPath value);
   package = scalar "package" lib.isDerivation;
@@ -55,6 +56,9 @@ rec {
   lines = str // {
     description = "strings concatenated with \"\\n\"";
     merge = _: lib.concatStringsSep "\n";
+  };
+  raw = unspecified // {
+    description = "raw value";
   };
   unspecified = {
     description = "unspecified value";

@@ -1,0 +1,1 @@
+../../../nix/modules/host-guests.nix
