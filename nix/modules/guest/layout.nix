@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The mount points of a guest, and what its modules say about them.
+{ config, lib }:
+
+let
+  cfg = config.keystone.virtualization.guest.virtiofs;
+in
+rec {
+  prefix = "keystone.virtualization.guest.virtiofs";
+
+  ownStore = "/nix/store";
+
+  # QEMU's limit for the tag of a virtiofs device.
+  longestShareName = 36;
+
+  isOverlayStore = cfg.storeRegistration == "overlay-store";
+
+  # The layers are mounted before the store, so no mount point may lie in another one.
+  places = {
+    "${prefix}.mountPoint" = cfg.mountPoint;
+    "${prefix}.roStoreMount" = cfg.roStoreMount;
+    "${prefix}.rwStoreMount" = cfg.rwStoreMount;
+  }
+  // lib.optionalAttrs isOverlayStore { "${prefix}.databaseMount" = cfg.databaseMount; }
+  // lib.optionalAttrs cfg.storeImage { "${prefix}.storeImageMount" = cfg.storeImageMount; }
+  // lib.optionalAttrs (cfg.mountPoint != ownStore) { "the guest's own store" = ownStore; };
+
+  # With duplicate mount points, the module system would report conflicting definitions before these assertions.
+  areDistinct = lib.allUnique (lib.attrValues places);
+}

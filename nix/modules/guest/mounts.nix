@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The layers of the store, which stage 1 mounts.
+{
+  config,
+  lib,
+  ...
+}:
+
+let
+  cfg = config.keystone.virtualization.guest.virtiofs;
+  inherit (import ./layout.nix { inherit config lib; }) areDistinct ownStore;
+
+  # The module store_image gives it to every image.
+  storeImageUuid = "6b657973-746f-6e65-7374-6f7265696d67";
+in
+{
+  config = lib.mkIf cfg.enable (
+    lib.mkMerge [
+      {
+        fileSystems = lib.mkIf areDistinct {
+          ${cfg.roStoreMount} = {
+            device = cfg.shareName;
+            fsType = "virtiofs";
+            options = [ "ro" ];
+            noCheck = true; # fsck cannot check a tag
+            neededForBoot = true;
+          };
+          ${cfg.rwStoreMount} = lib.mkMerge [
+            { neededForBoot = true; }
+            (lib.mkIf (!cfg.persistentRwStore) {
+              fsType = "tmpfs";
+              options = [ "mode=0755" ];
+            })
+          ];
+          ${cfg.mountPoint} = {
+            # NixOS puts stage 1's prefix before these, creates upper and work, and orders the mounts.
+            overlay = {
+              # The own store first: a system installed in the guest boots no matter what the host's store contains.
+              lowerdir = [
+                ownStore
+              ]
+              ++ lib.optional cfg.storeImage cfg.storeImageMount
+              ++ [ cfg.roStoreMount ];
+              upperdir = "${cfg.rwStoreMount}/upper";
+              workdir = "${cfg.rwStoreMount}/work";
+            };
+            neededForBoot = true;
+          };
+        };
+
+        boot.initrd.availableKernelModules = [
+          "overlay"
+          "virtio_pci"
+          "virtiofs"
+        ];
+
+        # NixOS's own options without "ro".
+        boot.nixStoreMountOpts = lib.mkIf (!cfg.readOnlyStore) (
+          lib.mkDefault [
+            "nodev"
+            "nosuid"
+          ]
+        );
+
+        services.qemuGuest.enable = lib.mkDefault true;
+      }
+
+      (lib.mkIf cfg.storeImage {
+        fileSystems = lib.mkIf areDistinct {
+          ${cfg.storeImageMount} = {
+            device = "/dev/disk/by-uuid/${storeImageUuid}";
+            fsType = "erofs";
+            options = [ "ro" ];
+            noCheck = true; # nothing ever writes to it
+            neededForBoot = true;
+          };
+        };
+
+        boot.initrd.availableKernelModules = [
+          "erofs"
+          "virtio_blk"
+        ];
+      })
+    ]
+  );
+}

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+
+let
+  cfg = config.keystone.virtualization.guest.virtiofs;
+  hardening = import ../hardening.nix;
+in
+{
+  config = lib.mkIf cfg.enable {
+    # Nix's garbage collector deletes whatever the guest's database does not list. Of the host's paths, that only hides
+    # them, with character devices in the writable layer.
+    systemd.services.keystone-store-recovery = {
+      description = "Recovery of the host's paths that were deleted in the guest";
+      wantedBy = lib.optional cfg.persistentRwStore "multi-user.target";
+      unitConfig.StartLimitIntervalSec = 0; # each change of the writable layer starts it
+      serviceConfig = hardening.remounts // {
+        Type = "oneshot";
+      };
+      path = [ pkgs.util-linux ];
+      script = ''
+        recovered=
+        while read -r name; do
+          if [ -n "$name" ] && { [ -e "${cfg.roStoreMount}/$name" ] || [ -L "${cfg.roStoreMount}/$name" ]; }; then
+            rm -f "${cfg.rwStoreMount}/upper/$name"
+            recovered=1
+          fi
+        done <<END
+        $(find ${cfg.rwStoreMount}/upper -mindepth 1 -maxdepth 1 -type c -printf '%f\n')
+        END
+
+        # Remounted, the overlay forgets what it has looked up; the second remount restores the options of this mount.
+        if [ -n "$recovered" ]; then
+          options=$(findmnt --noheadings --output VFS-OPTIONS --mountpoint ${cfg.mountPoint} | tail -n 1)
+          mount -o remount overlay ${cfg.mountPoint}
+          mount -o "remount,bind,$options" ${cfg.mountPoint}
+        fi
+      '';
+    };
+    systemd.paths.keystone-store-recovery = {
+      description = "Changes of the store's writable layer";
+      wantedBy = [ "multi-user.target" ];
+      pathConfig.PathChanged = [ "${cfg.rwStoreMount}/upper" ];
+    };
+  };
+}
