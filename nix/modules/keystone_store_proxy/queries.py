@@ -151,15 +151,15 @@ class Queries:
 
 
 def read_path(request: wire.Reader) -> str:
-    return read_matching(request, PATH, "store path")
+    return read_matching(request, PATH, "a store path")
 
 
 def read_hash_part(request: wire.Reader) -> str:
-    return read_matching(request, HASH_PART, "hash part")
+    return read_matching(request, HASH_PART, "a hash part")
 
 
 def read_output_id(request: wire.Reader) -> str:
-    return read_matching(request, OUTPUT_ID, "output of a derivation")
+    return read_matching(request, OUTPUT_ID, "an output of a derivation")
 
 
 def read_paths(request: wire.Reader) -> list[str]:
@@ -169,7 +169,7 @@ def read_paths(request: wire.Reader) -> list[str]:
 
 
 def read_targets(request: wire.Reader) -> list[str]:
-    return request.many(lambda: read_matching(request, TARGET, "derivation with outputs"))
+    return request.many(lambda: read_matching(request, TARGET, "a derivation with outputs"))
 
 
 def read_options(request: wire.Reader) -> None:
@@ -182,7 +182,7 @@ def read_options(request: wire.Reader) -> None:
 def read_matching(request: wire.Reader, pattern: re.Pattern[str], what: str) -> str:
     text = request.text()
     if not pattern.fullmatch(text):
-        raise wire.Malformed(f"a text that is not a {what}")
+        raise wire.Malformed(f"a text that is not {what}")
     return text
 
 

@@ -33,7 +33,7 @@ class Limits:
     """Of one guest."""
 
     connections: int = 64
-    new_connections_per_second: float = 10
+    new_connections_per_second: float = 20
     longest_text: int = 65536  # a setting, such as a list of keys
     most_entries: int = 20_000  # paths in one query
     longest_request: int = 4 << 20
@@ -57,11 +57,10 @@ class Guest:
         self.next_connection = 0.0
 
     def connect(self) -> Daemon:
-        """A connection to the daemon, for which the daemon starts a process."""
-        with self.turn:
-            time.sleep(max(0.0, self.next_connection - time.monotonic()))
-            self.next_connection = time.monotonic() + 1 / self.limits.new_connections_per_second
-            return Daemon(self.daemon, self.limits.request_seconds)
+        """A connection to the daemon, for which the daemon starts a process; a guest that opens many has to wait."""
+        time.sleep(max(0.0, self.next_connection - time.monotonic()))
+        self.next_connection = time.monotonic() + 1 / self.limits.new_connections_per_second
+        return Daemon(self.daemon, self.limits.request_seconds)
 
 
 class Session:
@@ -69,12 +68,14 @@ class Session:
         self.guest = guest
         self.limits = guest.limits
         self.connection = connection
+        self.queries: Queries | None = None
         self.request = wire.Reader(connection, self.limits.longest_text, self.limits.most_entries)
 
     def run(self) -> None:
         try:
             self.shake_hands()
-            self.serve()
+            while True:
+                self.answer()
         except wire.Closed:
             pass
         except wire.Malformed as problem:
@@ -85,6 +86,8 @@ class Session:
             self.guest.log(f"a connection has ended: {problem}")
         finally:
             self.connection.close()
+            if self.queries:
+                self.queries.daemon.close()
 
     def shake_hands(self) -> None:
         self.begin_request()
@@ -98,23 +101,9 @@ class Session:
             )
         for _ in ("affinity", "reserved space"):  # obsolete
             self.request.number()
-        self.send(wire.text("keystone-store-proxy") + wire.number(NOT_TRUSTED))
+        self.send(wire.text("keystone-store-proxy") + wire.number(NOT_TRUSTED) + wire.number(Message.LAST))
 
-    def serve(self) -> None:
-        try:
-            daemon = self.guest.connect()
-        except (DaemonError, *LOST) as problem:
-            self.guest.log(f"cannot use the Nix daemon: {problem!r}")
-            raise Refused(f"the host's Nix daemon cannot be used; {SEE_LOG}") from None
-        try:
-            self.send(wire.number(Message.LAST))
-            queries = Queries(daemon, self.guest.shown)
-            while True:
-                self.answer(queries)
-        finally:
-            daemon.close()
-
-    def answer(self, queries: Queries) -> None:
+    def answer(self) -> None:
         self.request.begin(wire.NUMBER.size, self.limits.idle_seconds)
         operation = self.request.number()
         self.begin_request()
@@ -124,13 +113,14 @@ class Session:
         arguments = read(self.request)
         try:
             with self.guest.turn:
-                answer = query(queries, arguments)
+                self.queries = self.queries or Queries(self.guest.connect(), self.guest.shown)
+                answer = query(self.queries, arguments)
         except DaemonError as problem:
             self.guest.log(f"{protocol.title(operation)}: {problem}")
             self.send(protocol.error(f"the host's Nix has no answer; {SEE_LOG}"))
         except LOST as problem:
-            self.guest.log(f"{protocol.title(operation)}: lost the Nix daemon: {problem!r}")
-            raise Refused(f"the host's Nix daemon does not answer; {SEE_LOG}") from None
+            self.guest.log(f"{protocol.title(operation)}: cannot use the Nix daemon: {problem!r}")
+            raise Refused(f"the host's Nix daemon cannot be used; {SEE_LOG}") from None
         else:
             self.send(wire.number(Message.LAST) + answer)
 
