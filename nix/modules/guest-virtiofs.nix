@@ -9,5 +9,6 @@
     ./guest/recovery.nix
     ./guest/registration.nix
     ./guest/overlay-store.nix
+    ./guest/live-store.nix
   ];
 }

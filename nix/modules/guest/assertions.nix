@@ -10,6 +10,7 @@ let
   cfg = config.keystone.virtualization.guest.virtiofs;
   inherit (import ./layout.nix { inherit config lib; })
     areDistinct
+    isLive
     isOverlayStore
     longestShareName
     ownStore
@@ -64,7 +65,7 @@ let
   # Options that would write to host paths and thereby copy or hide them in the writable layer.
   hostOnlyOptions = {
     # An overlay store distinguishes host paths and leaves them alone.
-    "nix.gc.automatic" = config.nix.gc.automatic && !isOverlayStore;
+    "nix.gc.automatic" = config.nix.gc.automatic && !(isOverlayStore || isLive);
     "nix.optimise.automatic" = config.nix.optimise.automatic;
     "nix.settings.auto-optimise-store" = config.nix.settings.auto-optimise-store or false;
   };

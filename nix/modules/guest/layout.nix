@@ -14,6 +14,7 @@ rec {
   longestShareName = 36;
 
   isOverlayStore = cfg.storeRegistration == "overlay-store";
+  isLive = cfg.storeRegistration == "live";
 
   # The layers are mounted before the store, so no mount point may lie in another one.
   places = {

@@ -56,14 +56,6 @@ in
     systemd.globalEnvironment.NIX_REMOTE = "daemon";
     environment.sessionVariables.NIX_REMOTE = "daemon";
 
-    # Nix runs the hook, with the store as its argument, after it has uncovered a path of the host.
-    environment.etc.${remountHook} = {
-      mode = "0755";
-      text = ''
-        #!/bin/sh
-        # Without the source, mount would add the layers from fstab, which the kernel refuses as a change.
-        exec mount -o remount overlay "$1"
-      '';
-    };
+    environment.etc.${remountHook} = import ./remount-hook.nix;
   };
 }

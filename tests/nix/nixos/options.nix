@@ -65,7 +65,10 @@ in
     nixpkgs = anything;
     services = {
       getty.autologinUser = option (types.nullOr types.str) null;
-      openssh.enable = flag;
+      openssh = {
+        enable = flag;
+        settings = anything;
+      };
       qemuGuest.enable = flag;
     };
     system = {
