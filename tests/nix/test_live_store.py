@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A guest whose Nix asks its host what is valid: what the module evaluates to. molecule/store runs it."""
+"""A guest whose Nix asks its host what is valid: what the modules evaluate to. molecule/store runs it."""
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from ansible_collections.keystone.virtiofs.tests.nix.support import World
+from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, EvaluationError, World
 from ansible_collections.keystone.virtiofs.tests.nix.test_guest import PERSISTENT, RW
 
 LIVE = 'storeRegistration = "live";'
@@ -68,3 +69,55 @@ def test_a_guest_may_collect_garbage(world: World) -> None:
 def test_other_registrations_have_none_of_it(world: World) -> None:
     services = world.guest("systemd.services", 'storeRegistration = "closure";')
     assert not {"keystone-store-relay", "keystone-store-watch", "nix-daemon"} & set(services)
+
+
+HOST = CHECKOUT / "nix/modules/live-store-host.nix"
+UNITS = {name: CHECKOUT / f"roles/host/files/keystone-store-{name}.service" for name in ("forward@", "live", "proxy@")}
+
+
+def on_host(world: World, attribute: str) -> Any:
+    return world.host(attribute, "liveStore = true;", HOST)
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_nixos_host_has_the_services_of_the_role(world: World, name: str) -> None:
+    """Each setting that both have is the same, but for programs and lists."""
+    service = on_host(world, f'systemd.services."keystone-store-{name}".serviceConfig')
+    theirs = dict(line.split("=", 1) for line in UNITS[name].read_text().splitlines() if "=" in line and line[0] != "#")
+    for setting, value in service.items():
+        if isinstance(value, (str, int)) and setting not in (
+            "ExecStart",
+            "RestrictAddressFamilies",
+            "SystemCallFilter",
+        ):
+            given = str(value).lower() if isinstance(value, bool) else str(value)
+            assert theirs.get(setting, "") == given, setting
+    assert UNITS[name].read_text().count("LoadCredential") == len(service.get("LoadCredential", []))
+
+
+def test_both_run_the_same_programs(world: World) -> None:
+    for name in ("forward@", "proxy@"):
+        ours = on_host(world, f'systemd.services."keystone-store-{name}".serviceConfig.ExecStart').split()[1:]
+        theirs = [line for line in UNITS[name].read_text().splitlines() if line.startswith("ExecStart=")]
+        assert theirs[0].split()[1:] == ours
+
+
+def test_the_proxy_is_the_package_alone(world: World) -> None:
+    path = on_host(world, 'systemd.services."keystone-store-proxy@".environment.PYTHONPATH')
+    assert path.endswith("-keystone-store-proxy")
+
+
+def test_the_socket_is_for_the_user_of_the_proxies(world: World) -> None:
+    socket = on_host(world, 'systemd.sockets."keystone-store-proxy@"')
+    assert socket["listenStreams"] == ["/run/keystone-store/%i.socket"]
+    assert socket["socketConfig"]["SocketMode"] == "0600"
+
+
+def test_the_user_of_the_proxies_must_not_be_trusted(world: World) -> None:
+    trusted = '{ nix.settings.trusted-users = [ "keystone-store" ]; }'
+    with pytest.raises(EvaluationError, match=r"trusted-users: with .*liveStore"):
+        world.host("system.build.toplevel", "liveStore = true;", HOST, trusted)
+
+
+def test_nothing_without_the_option(world: World) -> None:
+    assert not [name for name in world.host("systemd.services", "", HOST) if name.startswith("keystone-store")]

@@ -78,7 +78,9 @@ in
     systemd = {
       globalEnvironment = anything;
       paths = anything;
+      package = option types.package pkgs.systemd;
       services = anything;
+      sockets = anything;
       targets = anything;
       tmpfiles.rules = strings;
     };
@@ -87,7 +89,9 @@ in
       users = option (types.attrsOf (
         types.submodule {
           options = {
+            group = option types.str "";
             isNormalUser = flag;
+            isSystemUser = flag;
             openssh.authorizedKeys.keys = option (types.listOf types.singleLineStr) [ ];
           };
         }

@@ -24,6 +24,7 @@ let
     "openssh"
     "qemu-utils"
     "shellcheck"
+    "systemd"
     "util-linux"
     "virtiofsd"
   ];
