@@ -65,7 +65,7 @@
       formatter = forEachSystem (system: nixpkgs.legacyPackages.${system}.nixfmt-tree);
 
       # What scripts/setup looks for, and Ansible for those who want no .venv. Python finds libvirt and lxml through
-      # PYTHONPATH, in a .venv as well.
+      # PYTHONPATH, in a .venv as well. nixpkgs has no mmdebstrap, which builds the embedded test guest.
       devShells = forEachSystem (
         system:
         let
@@ -78,7 +78,6 @@
               pkgs.git
               pkgs.gnumake
               pkgs.libvirt
-              pkgs.mmdebstrap
               pkgs.molecule
               pkgs.nix
               pkgs.nixos-anywhere

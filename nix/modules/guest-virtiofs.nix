@@ -10,5 +10,7 @@
     ./guest/registration.nix
     ./guest/overlay-store.nix
     ./guest/live-store.nix
+    ./guest/remount.nix
+    ./guest/switch.nix
   ];
 }

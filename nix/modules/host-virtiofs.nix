@@ -34,6 +34,8 @@ let
     ${builtins.readFile ./keystone-firewall.nft}RULES
   '';
 
+  usesFirewalld = config.networking.firewall.backend or "" == "firewalld";
+
   database = "/var/lib/keystone-virtiofs/database";
   mounts = "/var/lib/keystone-virtiofs/fstab";
 
@@ -193,21 +195,29 @@ in
           '';
         };
 
-        # DHCP and DNS for guests: libvirt's own rules cannot accept packets that NixOS's firewall drops.
-        networking.firewall.interfaces.${bridge} = {
-          allowedTCPPorts = [ 53 ];
-          allowedUDPPorts = [
-            53
-            67
-          ];
+        networking.firewall = {
+          # DHCP and DNS for guests: libvirt's own rules cannot accept packets that NixOS's firewall drops. In firewalld,
+          # libvirt has a zone of its own.
+          interfaces = lib.mkIf (!usesFirewalld) {
+            ${bridge} = {
+              allowedTCPPorts = [ 53 ];
+              allowedUDPPorts = [
+                53
+                67
+              ];
+            };
+          };
+          extraForwardRules = lib.mkIf config.networking.firewall.filterForward ''
+            iifname "${bridge}" accept comment "guests, to other networks"
+          '';
         };
       })
 
-      (lib.mkIf (cfg.network != null && cfg.networkFirewall) {
+      (lib.mkIf cfg.networkFirewall {
         systemd.services.keystone-firewall = {
           description = "Firewall between this host and the guests of its networks";
           wantedBy = [ "multi-user.target" ];
-          requiredBy = [ "keystone-network.service" ];
+          requiredBy = lib.optional (cfg.network != null) "keystone-network.service";
           # A restart or reload of nftables.service may flush all rules.
           after = [ "nftables.service" ];
           partOf = [ "nftables.service" ];
@@ -256,10 +266,9 @@ in
           description = "Copy of the Nix database for guests";
           wantedBy = [ "multi-user.target" ];
           before = [ "libvirtd.service" ];
-          path = [ config.nix.package ];
+          path = [ cfg.python ];
           serviceConfig =
             hardening.sandboxed
-            // hardening.opensStore
             // {
               Type = "oneshot";
               StateDirectory = "keystone-virtiofs";
@@ -267,27 +276,33 @@ in
             };
           unitConfig.StartLimitIntervalSec = 0; # each build starts it
           script = ''
-            set -o pipefail
             umask 022
             new=${database}.new
-            trap 'rm -rf "$new"' EXIT
+            trap 'rm -f "$new"' EXIT
             last_change() { find /nix/var/nix/db '(' -name db.sqlite -o -name db.sqlite-wal ')' -printf '%p %T@\n' | sort; }
 
             # PathModified also fires when a reader closes the database, which Nix opens read-write.
             [ "$(last_change)" != "$(cat ${database}/last-change 2>/dev/null)" ] || exit 0
 
-            # The path unit does not fire while this service runs, so copy until nothing has changed.
-            until [ "$copied" = "$(last_change)" ]; do
-              copied=$(last_change)
-              rm -rf "$new"
-              nix-store --dump-db | NIX_STATE_DIR="$new" nix-store --load-db
-            done
+            # Nix requires these directories.
+            mkdir -p ${database}/db ${database}/gcroots ${database}/profiles ${database}/temproots
+            cp /nix/var/nix/db/schema ${database}/db/schema
 
-            # Nix requires these directories. After mv, a guest that is reading keeps the file that it has opened.
-            mkdir -p ${database}/db
-            cp -r --no-clobber "$new/gcroots" "$new/profiles" "$new/temproots" ${database}/
-            mv "$new/db/schema" "$new/db/db.sqlite" ${database}/db/
-            echo "$copied" >${database}/last-change
+            # The path unit does not fire while this service runs. A store that changes all the time starts the service again.
+            for _ in 1 2 3; do
+              copied=$(last_change)
+              rm -f "$new"
+              # In one transaction, which no writer waits for or interrupts.
+              python3 - "$new" <<'END'
+            import sqlite3, sys
+            database = sqlite3.connect("file:/nix/var/nix/db/db.sqlite?mode=ro", uri=True)
+            database.execute("VACUUM INTO ?", sys.argv[1:])
+            END
+              # A guest that is reading keeps the file that it has opened.
+              mv "$new" ${database}/db/db.sqlite
+              echo "$copied" >${database}/last-change
+              [ "$copied" != "$(last_change)" ] || break
+            done
           '';
         };
         systemd.paths.keystone-nix-database = {

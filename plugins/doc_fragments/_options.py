@@ -31,9 +31,9 @@ nosuid:
     - Whether the host mounts a writable C(source) at itself with C(nosuid) and C(nodev). Root of the guest can make
       setuid programs and device nodes in the share; with this mount they are plain files for the users of the host.
     - The mount has a line in C(/etc/fstab). It is removed together with the last share of the source.
-    - A share that is new and writable, that becomes writable or that gets another C(source) has V(true) if the module
-      runs on the host as root and C(source) is not on a file system that has these mount options already. Other file
-      systems must not be mounted below C(source).
+    - If the module runs on the host as root, a writable share that is new, that was read-only or that gets another
+      C(source) has V(true), unless the file system of C(source) has these mount options already. Other file systems
+      must not be mounted below C(source).
   type: bool
 queue_size:
   description:
@@ -256,8 +256,8 @@ shares:
 disks:
   description:
     - Disks of the domain. A missing image is created, and a larger O(disks[].size) grows an existing one. No disk is
-      ever shrunk, and disks that are not listed are kept. A disk that has got an overlay by an external snapshot is
-      the same disk.
+      ever shrunk, and disks that are not listed are kept. A disk stays the same disk when an
+      external snapshot gives it an overlay.
   type: list
   elements: dict
   suboptions:
@@ -372,8 +372,8 @@ remove_storage:
   description:
     - Disks to delete with O(state=absent), image files by path and volumes as C(POOL/VOLUME).
       M(keystone.virtiofs.domain_info) returns the disks that were created for a domain as C(created_disks).
-    - A disk that has got an overlay by an external snapshot is deleted only together with the overlay. List the overlay
-      as well; C(created_disks) includes it.
+    - A disk that is the base of an overlay (external snapshot) is deleted only together with the overlay. List the
+      overlay as well; C(created_disks) includes overlays.
   type: list
   elements: str
 remove_nvram:

@@ -10,12 +10,15 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ._errors import VirtiofsError
 from ._untrusted import printable
 
-# Ansible converts a number with an exponent for as long as that takes, which can be for ever.
+# Ansible converts a number with an exponent for as long as that takes, which can be indefinitely.
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,20}(\.[0-9]{1,20})?\s*", re.ASCII)
 # Neither XML nor an argument of a program can hold these: NUL, and what stands for bytes that are not UTF-8.
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+
+_FIX = "Correct the option that the message names; ansible-doc describes its values."
 
 
 class Module(AnsibleModule):  # type: ignore[misc]  # ansible has no types
@@ -31,14 +34,11 @@ class Module(AnsibleModule):  # type: ignore[misc]  # ansible has no types
             self.fail_json(msg="; ".join(found[:3]))
 
     def fail_json(self, msg: Any, **values: Any) -> None:
-        """End with what failed. What Ansible itself finds wrong with an option gets a fix, too."""
-        own = {
-            "problem": msg,
-            "fix": "Correct the option that the message names; ansible-doc describes its values.",
-            "failed_domain": None,
-            "failed_share": None,
-        }
-        super().fail_json(msg=msg, **{**own, **values})
+        """End with what failed, always with the values of a VirtiofsError: Ansible's own messages lack a fix."""
+        if "problem" not in values:
+            error = VirtiofsError(str(msg).rstrip("."), fix=values.get("fix", _FIX))
+            values.update(error.as_result())
+        super().fail_json(**{"msg": msg, **values})
 
 
 def unfit_values(spec: Mapping[str, Any], values: Mapping[str, Any], within: str = "") -> list[str]:

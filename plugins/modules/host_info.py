@@ -180,6 +180,26 @@ findings:
       description: The fix.
       type: str
       sample: Enable virtualization (VT-x, AMD-V) in the firmware
+problem:
+  description: What failed. C(msg) combines it with RV(fix).
+  returned: failure
+  type: str
+  sample: "uri: qemu+ssh://other/system is another machine, and this module reads the host itself"
+fix:
+  description: What to do about the problem; may be empty.
+  returned: failure
+  type: str
+  sample: Run the task on that machine.
+failed_domain:
+  description: Always null, because the module looks at no domain.
+  returned: failure
+  type: str
+  sample: null
+failed_share:
+  description: Always null, because the module looks at no share.
+  returned: failure
+  type: str
+  sample: null
 """
 
 from dataclasses import asdict

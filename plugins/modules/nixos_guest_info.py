@@ -144,6 +144,7 @@ machine:
     - What the machine runs. C(current_system) and C(booted_system), the system that it ran after the boot, are store
       paths or null. C(profile) is the boot default, null for a system without one, and C(registration) the store path
       with the registration that Nix loaded at boot.
+    - C(needs_restart) says whether O(toplevel) needs other file systems than stage 1 of the booted system has mounted.
     - C(problem) and C(fix) say why a machine is not C(reachable). A domain that does not run is not inspected.
   returned: always, unless libvirt fails
   type: dict
@@ -157,6 +158,7 @@ machine:
     booted_system: /nix/store/6c2p0v8rk1zfq7yv4h9b0n5q1m3xwdzs-nixos-system-web-26.05
     profile: /nix/store/6c2p0v8rk1zfq7yv4h9b0n5q1m3xwdzs-nixos-system-web-26.05
     registration: null
+    needs_restart: false
 problem:
   description: Why no action is permitted, or what failed.
   returned: failure
@@ -236,7 +238,7 @@ def gather(module: Module, result: dict[str, Any]) -> None:
     result.update(endpoint, vm={**facts, "direct_system": vm.direct_system} if facts and vm else None)
     target = ssh.Target.of({**params, **endpoint}, module.tmpdir)
     is_off = vm is not None and not vm.is_running
-    machine = decision.Machine() if is_off else inspect(ssh.Connection(target))
+    machine = decision.Machine() if is_off else inspect(ssh.Connection(target), params["toplevel"])
     result["machine"] = asdict(machine)
     request = decision.SystemRequest(
         name=params["name"],

@@ -44,6 +44,16 @@ options:
       - How long the guest waits to be reached after the activation, in seconds.
     type: int
     default: 60
+  restart:
+    description:
+      - Whether the guest is restarted if O(toplevel) needs other file systems from stage 1 than the booted system has
+        mounted, which is the case when a system is the first one with the module C(virtiofs-guest), or the first one
+        without. A switch would stop all services of the guest.
+      - With V(never), such a system is refused. With V(if_required), the system becomes the boot default and the guest
+        is restarted. A guest that does not come back must be rolled back in its boot loader.
+    type: str
+    choices: [never, if_required]
+    default: never
 seealso:
   - module: keystone.virtiofs.nixos_guest_info
 """
@@ -108,11 +118,12 @@ failed_share:
 from dataclasses import asdict
 from typing import Any
 
-from ..module_utils._errors import VirtiofsError
+from ..module_utils._errors import InvalidInput, VirtiofsError
 from ..module_utils._module import Module
 from ..module_utils._nixos import ssh
+from ..module_utils._nixos.inspection import needs_restart
 from ..module_utils._nixos.options import check_options
-from ..module_utils._nixos.switch import Provided, Systems, Timeouts, activate, provide
+from ..module_utils._nixos.switch import Provided, Systems, Timeouts, activate, provide, restart
 
 
 def switch(module: Module) -> dict[str, Any]:
@@ -120,6 +131,13 @@ def switch(module: Module) -> dict[str, Any]:
     check_options(params)
     guest, toplevel = ssh.Connection(ssh.Target.of(params, module.tmpdir)), params["toplevel"]
     systems = Systems.of(guest, toplevel)
+    must_restart = needs_restart(guest, toplevel)
+    if must_restart and params["restart"] == "never":
+        raise InvalidInput(
+            f"{params['name']}: {toplevel} needs other file systems than stage 1 of the booted system has mounted, and"
+            " a switch would stop all services of the guest",
+            fix="Set restart (role variable nixos_guest_restart) to if_required, to restart the guest into the system.",
+        )
     result = {
         "changed": {systems.current, systems.boot_default} != {toplevel},
         "previous": systems.current,
@@ -129,7 +147,8 @@ def switch(module: Module) -> dict[str, Any]:
         return result
     provided = Provided() if systems.is_valid else provide(guest, toplevel)
     timeouts = Timeouts(params["activation_timeout"], params["confirmation_timeout"])
-    status = activate(guest, toplevel, systems.rollback_target(toplevel), timeouts)
+    run = restart if must_restart else activate
+    status = run(guest, toplevel, systems.rollback_target(toplevel), timeouts)
     if status.failed_units:
         module.warn(f"{params['name']} runs {toplevel}, but these units failed: {status.failed_units}")
     return {**result, **asdict(provided), "failed_units": status.failed_units, "log": status.log}
@@ -142,6 +161,7 @@ def main() -> None:
             "toplevel": {"type": "path", "required": True},
             "activation_timeout": {"type": "int", "default": 600},
             "confirmation_timeout": {"type": "int", "default": 60},
+            "restart": {"type": "str", "choices": ["never", "if_required"], "default": "never"},
         },
         supports_check_mode=True,
     )

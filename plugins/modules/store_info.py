@@ -211,7 +211,7 @@ hidden:
   description:
     - Paths of the host that were deleted in the guest, for instance by its garbage collector. The host has them still.
     - A NixOS guest recovers them (C(systemctl start keystone-store-recovery)). In another guest, delete their character
-      devices in the writable layer, then run C(mount -o remount overlay) with O(mount_point).
+      devices in the writable layer, then remount the overlay as for C(stale).
   returned: success
   type: list
   elements: str
@@ -220,8 +220,10 @@ stale:
   description:
     - Paths for which the guest's kernel has cached outdated information. The host has removed or replaced a path after
       the guest had read it, or has added a path after the guest had found that it does not exist.
-    - C(mount -o remount overlay) with O(mount_point) fixes this. The source C(overlay) is required, because mount would
-      otherwise add the layers from fstab, which the kernel refuses as a change.
+    - C(/etc/keystone/remount-store) in a guest with the Nix module fixes this. In another guest, run
+      C(mount -o remount overlay) and then C(mount -o remount,bind,OPTIONS) with O(mount_point) and its mount options,
+      which the first remount drops. The source C(overlay) is required, because mount would otherwise add the layers
+      from fstab, which the kernel refuses as a change.
   returned: success
   type: list
   elements: str
@@ -231,6 +233,26 @@ nix:
   returned: success
   type: bool
   sample: true
+problem:
+  description: What failed. C(msg) combines it with RV(fix).
+  returned: failure
+  type: str
+  sample: "paths: not below /nix/store: /etc/hostname"
+fix:
+  description: What to do about the problem; may be empty.
+  returned: failure
+  type: str
+  sample: Correct paths, or set mount_point to the directory that they are in.
+failed_domain:
+  description: Always null, because the guest does not know its domain.
+  returned: failure
+  type: str
+  sample: null
+failed_share:
+  description: Always null, because the module looks at the guest's own mounts.
+  returned: failure
+  type: str
+  sample: null
 """
 
 from pathlib import Path

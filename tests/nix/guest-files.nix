@@ -36,7 +36,7 @@ let
 
   script = path: text: {
     inherit path;
-    text = "#!/bin/sh\n${header}${lib.concatStrings (lib.splitString "#!/bin/sh\n" text)}";
+    text = "#!/bin/sh\n${header}${ofDebian (lib.concatStrings (lib.splitString "#!/bin/sh\n" text))}";
     mode = "0755";
   };
 

@@ -67,7 +67,24 @@ class World:
         return self.config(attribute, HOST_MODULE, settings, *modules)
 
 
+@dataclass(frozen=True)
+class WholeNixOS(World):
+    """NixOS itself: all of its modules, and the packages of a nixpkgs."""
+
+    nixpkgs: Path
+
+    def system(self, *modules: Path | str) -> str:
+        listed = " ".join(f"({module})" for module in modules)
+        return f"(import {HERE}/nixos/whole.nix {self.nixpkgs} [ {listed} ])"
+
+
 STAND_IN = World("stand-in", "")
+
+
+def whole_nixos() -> WholeNixOS | None:
+    """That of the nixpkgs in NIXPKGS, which needs a Nix that is new enough for it."""
+    given = os.environ.get("NIXPKGS")
+    return WholeNixOS("NixOS", "", Path(given).resolve(strict=True)) if given else None
 
 
 def locked_nixpkgs(lock: Path, store: str) -> Path | None:
@@ -83,6 +100,8 @@ def nixpkgs_lib() -> Path | None:
     """The folder lib of nixpkgs: that of NIXPKGS_LIB, the one in <nixpkgs>, or in what the flake is locked to."""
     if given := os.environ.get("NIXPKGS_LIB"):
         return Path(given).resolve(strict=True)
+    if given := os.environ.get("NIXPKGS"):
+        return Path(given, "lib").resolve(strict=True)
     found = subprocess.run(["nix-instantiate", "--find-file", "nixpkgs"], capture_output=True, text=True, check=False)
     if found.returncode == 0:
         return Path(found.stdout.strip()) / "lib"

@@ -10,6 +10,16 @@ from ansible_collections.keystone.virtiofs.tests.nix.support import GUEST_MODULE
 RO = "/sysroot/nix/.ro-store"
 RW = "/sysroot/nix/.rw-store"
 DISK = '{ device = "/dev/vdb"; fsType = "ext4"; }'
+
+
+def nix_package(name: str, version: str) -> str:
+    """A module that chooses another Nix."""
+    package = (
+        f'type = "derivation"; name = "{name}-{version}"; pname = "{name}"; version = "{version}"; outPath = "/x";'
+    )
+    return f"{{ nix.package = {{ {package} }}; }}"
+
+
 PERSISTENT = ("persistentRwStore = true;", f'{{ fileSystems."{RW}" = {DISK}; }}')
 
 
@@ -160,6 +170,8 @@ def test_an_overlay_store_may_collect_its_own_garbage(world: World) -> None:
             id="upper on virtiofs",
         ),
         pytest.param("", "{ nix.gc.automatic = true; }", ["nix.gc.automatic"], "false", id="collects garbage"),
+        pytest.param("", "{ nix.settings.min-free = 1024; }", ["nix.settings.min-free"], "false", id="min-free"),
+        pytest.param("", '{ nix.settings.min-free = "1G"; }', ["nix.settings.min-free"], "false", id="min-free, text"),
         pytest.param("", "{ nix.optimise.automatic = true; }", ["nix.optimise.automatic"], "false", id="optimises"),
         pytest.param(
             "",
@@ -195,6 +207,35 @@ def test_an_overlay_store_may_collect_its_own_garbage(world: World) -> None:
             ["nix.optimise.automatic"],
             "false",
             id="optimises an overlay store",
+        ),
+        pytest.param("persistentRwStore = true;", "{ }", ["persistentRwStore", "no device"], ".fsType", id="no device"),
+        pytest.param(
+            'storeRegistration = "overlay-store";',
+            "{ nix.enable = false; }",
+            ["storeRegistration", "needs Nix"],
+            "nix.enable",
+            id="overlay store without Nix",
+        ),
+        pytest.param(
+            'storeRegistration = "overlay-store";',
+            nix_package("lix", "2.93"),
+            ["storeRegistration", "lix-2.93"],
+            "nix.package",
+            id="overlay store with Lix",
+        ),
+        pytest.param(
+            'storeRegistration = "overlay-store";',
+            nix_package("nix", "2.18"),
+            ["storeRegistration", "2.22 or later"],
+            "nix.package",
+            id="overlay store with an old Nix",
+        ),
+        pytest.param(
+            'storeRegistration = "overlay-store";',
+            '{ nix.daemonUser = "nix"; }',
+            ["storeRegistration", "must run as root"],
+            "Remove nix.daemonUser",
+            id="overlay store with another user",
         ),
     ],
 )
@@ -236,3 +277,39 @@ def test_a_value_of_another_type_is_refused(world: World, option: str, value: st
 def test_an_unknown_option_is_refused(world: World) -> None:
     with pytest.raises(EvaluationError, match=r"virtiofs\.shareNam' does not exist"):
         world.guest("system.build.toplevel", 'shareNam = "x";')
+
+
+# What else there may be in a guest's configuration.
+
+
+def test_where_something_else_mounts_everything_the_module_stays_away(world: World) -> None:
+    """As the machine of `nixos-rebuild build-vm` does, which overrides fileSystems."""
+    others = f'({{ lib, ... }}: {{ fileSystems = lib.mkForce {{ "/" = {DISK}; "/nix/store" = {DISK}; }}; }})'
+    for mode in ("closure", "overlay-store"):
+        guest = (f'storeRegistration = "{mode}";', others)
+        assert world.guest("system.build.toplevel", *guest)
+        assert world.guest("systemd.services", *guest) == {}
+        assert world.guest("systemd.paths", *guest) == {}
+        assert world.guest("system.preSwitchChecks", *guest) == {}
+
+
+def test_without_nix_there_is_nothing_of_nix(world: World) -> None:
+    without = ("", "{ nix.enable = false; }")
+    assert list(world.guest("systemd.services", *without)) == ["keystone-store-recovery"]
+    assert world.guest("system.build.toplevel", *without)
+
+
+def test_new_mount_options_of_nixos_are_kept(world: World) -> None:
+    default = world.config("boot.nixStoreMountOpts", ROOT)
+    assert "ro" in default
+    assert world.guest("boot.nixStoreMountOpts") == [option for option in default if option != "ro"]
+
+
+def test_a_check_of_the_database_that_finds_something_does_not_fail_the_switch(world: World) -> None:
+    settings = world.guest("systemd.services.keystone-store-verification.serviceConfig")
+    assert settings["SuccessExitStatus"] == 1
+
+
+@pytest.mark.parametrize("name", ["registration", "verification"])
+def test_a_switch_does_not_register_and_verify_again(world: World, name: str) -> None:
+    assert world.guest(f"systemd.services.keystone-store-{name}.serviceConfig.RemainAfterExit") is True

@@ -4,6 +4,11 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from lxml import etree
@@ -99,6 +104,17 @@ def test_the_firewall_lets_guests_ask_for_an_address(world: World) -> None:
     assert '<bridge name="virbr-ks"/>' in world.host(f"{NETWORK}.script")
 
 
+def test_firewalld_has_a_zone_of_libvirts_own(world: World) -> None:
+    firewalld = '{ networking.firewall.backend = "firewalld"; }'
+    assert world.host("networking.firewall.interfaces", "", firewalld) == {}
+
+
+def test_guests_reach_other_networks_through_a_firewall_that_filters_what_it_forwards(world: World) -> None:
+    filtering = "{ networking.firewall.filterForward = true; }"
+    assert 'iifname "virbr-ks" accept' in world.host("networking.firewall.extraForwardRules", "", filtering)
+    assert world.host("networking.firewall.extraForwardRules") == ""
+
+
 def test_the_network_starts_behind_the_firewall(world: World) -> None:
     service = world.host("systemd.services.keystone-firewall")
     assert service["requiredBy"] == ["keystone-network.service"]
@@ -108,8 +124,11 @@ def test_the_network_starts_behind_the_firewall(world: World) -> None:
     assert "keystone-firewall" not in world.host("systemd.services", "networkFirewall = false;")
 
 
-def test_without_a_network_nothing_is_started(world: World) -> None:
-    assert list(world.host("systemd.services", "network = null;")) == ["keystone-mounts"]
+def test_without_a_network_the_firewall_is_there_for_networks_of_the_role_vm(world: World) -> None:
+    services = world.host("systemd.services", "network = null;")
+    assert set(services) == {"keystone-firewall", "keystone-mounts"}
+    assert services["keystone-firewall"]["requiredBy"] == []
+    assert list(world.host("systemd.services", "network = null; networkFirewall = false;")) == ["keystone-mounts"]
     assert world.host("networking.firewall.interfaces", "network = null;") == {}
 
 
@@ -126,6 +145,68 @@ def test_the_database_is_copied_when_it_changes(world: World) -> None:
     service = world.host("systemd.services", options)["keystone-nix-database"]
     assert service["before"] == ["libvirtd.service"]
     assert "/var/lib/keystone-virtiofs/database" in service["script"]
+
+
+class Store:
+    """A Nix database that is written to all the time, and the script that copies it."""
+
+    def __init__(self, world: World, root: Path) -> None:
+        self.copy = root / "copy/db/db.sqlite"
+        self._database = root / "nix/db.sqlite"
+        (root / "nix").mkdir()
+        (root / "nix/schema").write_text("10")
+        with closing(self._open()) as database:
+            database.executescript("PRAGMA journal_mode=WAL; CREATE TABLE ValidPaths (path TEXT, pad TEXT)")
+        script = world.host("systemd.services.keystone-nix-database.script", "exportDatabase = true;")
+        self._script = script.replace("/nix/var/nix/db", str(root / "nix")).replace(
+            "/var/lib/keystone-virtiofs/database", str(root / "copy")
+        )
+
+    def _open(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._database, timeout=30)
+
+    def add_paths(self, number: int) -> None:
+        with closing(self._open()) as database, database:
+            database.executemany("INSERT INTO ValidPaths VALUES (?, ?)", [("path", "x" * 200)] * number)
+
+    def keep_writing(self, done: Event) -> None:
+        while not done.is_set():
+            self.add_paths(1)
+
+    def export(self) -> None:
+        subprocess.run(["bash", "-e", "-c", self._script], check=True, timeout=60)
+
+    def exported(self) -> int:
+        with closing(sqlite3.connect(f"file:{self.copy}?mode=ro", uri=True)) as database:
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            (number,) = database.execute("SELECT count(*) FROM ValidPaths").fetchone()
+            return int(number)
+
+
+def test_a_store_that_changes_all_the_time_is_copied(world: World, tmp_path: Path) -> None:
+    store, done = Store(world, tmp_path), Event()
+    store.add_paths(50_000)
+    writer = Thread(target=store.keep_writing, args=[done])
+    writer.start()
+    try:
+        store.export()
+    finally:
+        done.set()
+        writer.join()
+    assert store.exported() >= 50_000
+    assert {path.name for path in (tmp_path / "copy").iterdir()} >= {"db", "gcroots", "profiles", "temproots"}
+
+
+def test_a_store_that_has_not_changed_is_not_copied_again(world: World, tmp_path: Path) -> None:
+    store = Store(world, tmp_path)
+    store.add_paths(3)
+    store.export()
+    inode = store.copy.stat().st_ino
+    store.export()
+    assert store.copy.stat().st_ino == inode
+    store.add_paths(1)
+    store.export()
+    assert store.exported() == 4
 
 
 def test_the_database_is_not_copied_unasked(world: World) -> None:

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The service of the guest module that recovers paths of the host, in a mount namespace of its own."""
+"""How the guest module remounts the store and recovers paths of the host, in a mount namespace of its own."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.keystone.virtiofs.tests.nix.support import World
+
+REMOUNT = "keystone/remount-store"
 
 # What a garbage collector in the guest does: one path of the host and one of the guest's own store are deleted.
 COLLECT = """\
@@ -21,7 +24,7 @@ mount -t overlay -o lowerdir={0}/own:{0}/ro,upperdir={0}/rw/upper,workdir={0}/rw
 mount --bind {0}/store {0}/store
 {1}
 mount -o remount,bind,ro,nosuid {0}/store
-sh -e {0}.recovery
+{2}
 ls {0}/store
 cat {0}/store/host-path/file
 findmnt --noheadings --output VFS-OPTIONS --mountpoint {0}/store | tail -n 1
@@ -31,6 +34,25 @@ findmnt --noheadings --output VFS-OPTIONS --mountpoint {0}/store | tail -n 1
 def settings(root: Path) -> str:
     places = {"roStoreMount": "ro", "rwStoreMount": "rw", "mountPoint": "store"}
     return 'storeRegistration = "none";' + "".join(f'{name} = "{root}/{place}";' for name, place in places.items())
+
+
+def remount(world: World, root: Path, folder: Path) -> Path:
+    """The program that remounts the store, with this machine's packages."""
+    entry = world.guest(f'environment.etc."{REMOUNT}"', settings(root))
+    assert entry["mode"] == "0755"
+    program = folder / "remount-store"
+    program.write_text(re.sub(r"/nix/store/[a-z0-9]{32}-[^/ ]*", "/usr", entry["text"]))
+    program.chmod(0o755)
+    return program
+
+
+def in_guest(root: Path, steps: str) -> subprocess.CompletedProcess[str]:
+    """The steps in a mount namespace of their own."""
+    root.mkdir()
+    try:
+        return subprocess.run(["unshare", "--mount", "sh", "-c", steps], capture_output=True, text=True, check=False)
+    finally:
+        root.rmdir()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
@@ -44,17 +66,26 @@ def settings(root: Path) -> str:
 def test_a_path_of_the_host_comes_back(world: World, tmp_path: Path, deleted: str, left: list[str]) -> None:
     root = Path("/run", tmp_path.name)  # an overlay does not lie on another one
     script = world.guest("systemd.services.keystone-store-recovery.script", settings(root))
-    recovery = Path(f"{root}.recovery")
-    root.mkdir()
-    try:
-        recovery.write_text(script)
-        steps = COLLECT.format(root, deleted.format(root))
-        run = subprocess.run(["unshare", "--mount", "sh", "-c", steps], capture_output=True, text=True, check=False)
-    finally:
-        recovery.unlink(missing_ok=True)
-        root.rmdir()
+    (tmp_path / "recovery").write_text(script.replace(f"/etc/{REMOUNT}", str(remount(world, root, tmp_path))))
+    run = in_guest(root, COLLECT.format(root, deleted.format(root), f"sh -e {tmp_path}/recovery"))
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.split() == [*left, "hello", "ro,nosuid,relatime"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts need root")
+@pytest.mark.parametrize("argument", ["", "{0}/store"])
+def test_a_remount_keeps_the_options_and_needs_no_path(world: World, tmp_path: Path, argument: str) -> None:
+    # As nix-daemon runs the hook, and as people do.
+    root = Path("/run", tmp_path.name)
+    hook = f"env -i PATH=/nonexistent {remount(world, root, tmp_path)} {argument}".format(root)
+    run = in_guest(root, COLLECT.format(root, f"echo new >{root}/ro/new", hook))
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.split() == ["host-path", "new", "other", "own-path", "hello", "ro,nosuid,relatime"]
+
+
+def test_a_remount_of_what_is_no_overlay_fails(world: World, tmp_path: Path) -> None:
+    hook = remount(world, Path("/nonexistent"), tmp_path)
+    assert subprocess.run([hook], capture_output=True, check=False).returncode != 0
 
 
 def test_it_runs_after_each_change_and_at_boot_where_the_layer_lasts(world: World) -> None:

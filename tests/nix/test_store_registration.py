@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -106,13 +105,6 @@ def test_the_database_is_a_share_of_its_own(world: World) -> None:
     assert share["neededForBoot"] is False
     daemon = world.guest("systemd.services.nix-daemon", OVERLAY)
     assert daemon["unitConfig"]["RequiresMountsFor"] == [DATABASE]
-
-
-def test_the_store_is_remounted_with_its_source_named(world: World) -> None:
-    hook: dict[str, Any] = world.guest('environment.etc."keystone/remount-store"', OVERLAY)
-    assert hook["mode"] == "0755"
-    assert hook["text"].startswith("#!/bin/sh\n")
-    assert hook["text"].endswith('exec mount -o remount overlay "$1"\n')
 
 
 def test_a_persistent_layer_goes_with_an_overlay_store(world: World) -> None:

@@ -10,7 +10,7 @@ let
   cfg = config.keystone.virtualization.guest.virtiofs;
   inherit (import ./layout.nix { inherit config lib; })
     areDistinct
-    isLive
+    hasLowerStore
     isOverlayStore
     longestShareName
     ownStore
@@ -49,9 +49,10 @@ let
 
   allApart = lib.concatMap (inner: map (apart inner) (lib.attrNames places)) (lib.attrNames places);
 
-  writableLayer = config.fileSystems.${cfg.rwStoreMount};
+  # Something else may replace all file systems, as the machine of `nixos-rebuild build-vm` does.
+  unfitLayers = lib.optionals (config.fileSystems ? ${cfg.rwStoreMount}) (unfitLayer config.fileSystems.${cfg.rwStoreMount});
 
-  unfitLayer = [
+  unfitLayer = writableLayer: [
     {
       assertion = cfg.persistentRwStore -> writableLayer.device != null;
       message = "${prefix}.persistentRwStore: the writable layer has no device. Set fileSystems.\"${cfg.rwStoreMount}\".device and .fsType.";
@@ -65,21 +66,46 @@ let
   # Options that would write to host paths and thereby copy or hide them in the writable layer.
   hostOnlyOptions = {
     # An overlay store distinguishes host paths and leaves them alone.
-    "nix.gc.automatic" = config.nix.gc.automatic && !(isOverlayStore || isLive);
+    "nix.gc.automatic" = config.nix.gc.automatic && !hasLowerStore;
+    "nix.settings.min-free" =
+      !lib.elem (toString (config.nix.settings.min-free or 0)) [
+        ""
+        "0"
+      ]
+      && !hasLowerStore;
     "nix.optimise.automatic" = config.nix.optimise.automatic;
     "nix.settings.auto-optimise-store" = config.nix.settings.auto-optimise-store or false;
+    "programs.nh.clean.enable" = config.programs.nh.clean.enable or false && !hasLowerStore;
   };
+  nix = config.nix.package;
+
+  # What a store with the host's as its lower store needs.
+  unfitNix = [
+    {
+      assertion = config.nix.enable;
+      message = "${prefix}.storeRegistration: \"${cfg.storeRegistration}\" needs Nix. Set nix.enable to true, or ${prefix}.storeRegistration to \"none\".";
+    }
+    {
+      assertion = nix.pname or "nix" != "lix" && builtins.compareVersions (nix.version or "2.22") "2.22" >= 0;
+      message = "${prefix}.storeRegistration: \"${cfg.storeRegistration}\" needs Nix 2.22 or later, and nix.package is ${nix.name}. Set nix.package, or ${prefix}.storeRegistration to \"closure\".";
+    }
+    {
+      assertion = config.nix.daemonUser or "root" == "root";
+      message = "${prefix}.storeRegistration: with \"${cfg.storeRegistration}\", the Nix daemon must run as root. Remove nix.daemonUser, or set ${prefix}.storeRegistration to \"closure\".";
+    }
+  ];
 in
 {
   config = lib.mkIf cfg.enable {
     assertions =
       tooLong
       ++ allApart
-      ++ lib.optionals areDistinct unfitLayer
+      ++ lib.optionals areDistinct unfitLayers
       ++ lib.mapAttrsToList (name: isSet: {
         assertion = !isSet;
         message = "${name}: with ${prefix}.enable it would copy or hide the host's paths in the writable layer. Leave it to the host, and set it to false here.";
       }) hostOnlyOptions
+      ++ lib.optionals hasLowerStore unfitNix
       ++ [
         {
           assertion = cfg.mountPoint == ownStore || cfg.storeRegistration == "none";

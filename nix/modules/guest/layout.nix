@@ -15,6 +15,8 @@ rec {
 
   isOverlayStore = cfg.storeRegistration == "overlay-store";
   isLive = cfg.storeRegistration == "live";
+  # Nix then distinguishes the host's paths from its own.
+  hasLowerStore = isOverlayStore || isLive;
 
   # The layers are mounted before the store, so no mount point may lie in another one.
   places = {
@@ -28,4 +30,9 @@ rec {
 
   # With duplicate mount points, the module system would report conflicting definitions before these assertions.
   areDistinct = lib.allUnique (lib.attrValues places);
+
+  # False where something else replaces all file systems, as the machine of `nixos-rebuild build-vm` does.
+  isMounted = lib.elem cfg.roStoreMount (
+    lib.toList (config.fileSystems.${cfg.mountPoint}.overlay.lowerdir or [ ])
+  );
 }

@@ -9,7 +9,7 @@
 
 let
   cfg = config.keystone.virtualization.guest.virtiofs;
-  inherit (import ./layout.nix { inherit config lib; }) isLive;
+  inherit (import ./layout.nix { inherit config lib; }) isLive isMounted;
 
   hardening = import ../hardening.nix;
 
@@ -42,7 +42,7 @@ let
   run = name: arguments: lib.concatStringsSep " " ([ "${pkgs.python3}/bin/python3 /etc/keystone/${name}" ] ++ arguments);
 in
 {
-  config = lib.mkIf (cfg.enable && isLive) (
+  config = lib.mkIf (cfg.enable && isLive && config.nix.enable && isMounted) (
     lib.mkMerge [
       (program "keystone-store-relay")
       (program "keystone-store-watch")
@@ -53,8 +53,6 @@ in
         systemd.services.nix-daemon.environment.NIX_REMOTE = overlayStore;
         systemd.globalEnvironment.NIX_REMOTE = "daemon";
         environment.sessionVariables.NIX_REMOTE = "daemon";
-
-        environment.etc."keystone/remount-store" = import ./remount-hook.nix;
 
         # Needs no host: the database and the store of the guest are those of a local store.
         systemd.services.keystone-store-verification = lib.mkIf (!cfg.persistentRwStore) {
@@ -78,10 +76,7 @@ in
 
         systemd.services.keystone-store-watch = {
           description = "Changes of the host's store";
-          path = [
-            config.nix.package
-            pkgs.util-linux
-          ];
+          path = [ config.nix.package ];
           serviceConfig =
             hardening.inSharedMounts
             // hardening.opensStore

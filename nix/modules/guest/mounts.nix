@@ -3,6 +3,7 @@
 {
   config,
   lib,
+  options,
   ...
 }:
 
@@ -31,6 +32,8 @@ in
               fsType = "tmpfs";
               options = [ "mode=0755" ];
             })
+            # NixOS has no default, and would complain before the assertion does.
+            (lib.mkIf cfg.persistentRwStore { fsType = lib.mkDefault "auto"; })
           ];
           ${cfg.mountPoint} = {
             # NixOS puts stage 1's prefix before these, creates upper and work, and orders the mounts.
@@ -54,12 +57,8 @@ in
           "virtiofs"
         ];
 
-        # NixOS's own options without "ro".
         boot.nixStoreMountOpts = lib.mkIf (!cfg.readOnlyStore) (
-          lib.mkDefault [
-            "nodev"
-            "nosuid"
-          ]
+          lib.mkDefault (lib.filter (option: option != "ro") options.boot.nixStoreMountOpts.default)
         );
 
         services.qemuGuest.enable = lib.mkDefault true;

@@ -103,8 +103,8 @@ in
       example = "database";
       description = ''
         Tag of the share with the copy of the host's Nix database, for the store registration `overlay-store`; at most
-        ${toString longestShareName} bytes. The copy is a Nix state directory, as created by
-        `nix-store --dump-db | NIX_STATE_DIR=<directory> nix-store --load-db`.
+        ${toString longestShareName} bytes. The copy is a Nix state directory, such as the host's option
+        {option}`keystone.virtualization.host.virtiofs.exportDatabase` keeps.
       '';
     };
 

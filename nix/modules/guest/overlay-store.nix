@@ -8,9 +8,11 @@
 
 let
   cfg = config.keystone.virtualization.guest.virtiofs;
-  inherit (import ./layout.nix { inherit config lib; }) areDistinct isOverlayStore;
-
-  remountHook = "keystone/remount-store";
+  inherit (import ./layout.nix { inherit config lib; })
+    areDistinct
+    isMounted
+    isOverlayStore
+    ;
 
   # The host's store, with the paths and the copy of the database. Nix in the guest never writes to it.
   lowerStore = "local?real=${cfg.roStoreMount}&state=${cfg.databaseMount}&read-only=true";
@@ -21,7 +23,8 @@ let
       "upper-layer=${cfg.rwStoreMount}/upper"
       # Nix expects the host's store alone below the writable layer, at the path that the overlay was mounted from.
       "check-mount=false"
-      "remount-hook=/etc/${remountHook}"
+      # Run, with the store as its argument, after Nix has uncovered a path of the host.
+      "remount-hook=/etc/keystone/remount-store"
     ]
   }";
 
@@ -32,30 +35,33 @@ let
   };
 in
 {
-  config = lib.mkIf (cfg.enable && isOverlayStore) {
-    fileSystems = lib.mkIf areDistinct {
-      ${cfg.databaseMount} = {
-        device = cfg.databaseShareName;
-        fsType = "virtiofs";
-        options = [
-          "nofail" # without the share the guest boots, and the Nix daemon reports what is missing
-          "ro"
+  config = lib.mkIf (cfg.enable && isOverlayStore) (
+    lib.mkMerge [
+      {
+        fileSystems = lib.mkIf areDistinct {
+          ${cfg.databaseMount} = {
+            device = cfg.databaseShareName;
+            fsType = "virtiofs";
+            options = [
+              "nofail" # without the share the guest boots, and the Nix daemon does not start
+              "ro"
+            ];
+            noCheck = true;
+          };
+        };
+      }
+      (lib.mkIf (config.nix.enable && isMounted) {
+        nix.settings.experimental-features = [
+          "local-overlay-store"
+          "read-only-local-store"
         ];
-        noCheck = true;
-      };
-    };
 
-    nix.settings.experimental-features = [
-      "local-overlay-store"
-      "read-only-local-store"
-    ];
-
-    # The daemon, and the service before it, open the overlay store; everything else, even root, uses the daemon.
-    systemd.services.nix-daemon = opensOverlayStore;
-    systemd.services.keystone-store-verification = lib.mkIf (!cfg.persistentRwStore) opensOverlayStore;
-    systemd.globalEnvironment.NIX_REMOTE = "daemon";
-    environment.sessionVariables.NIX_REMOTE = "daemon";
-
-    environment.etc.${remountHook} = import ./remount-hook.nix;
-  };
+        # The daemon, and the service before it, open the overlay store; everything else, even root, uses the daemon.
+        systemd.services.nix-daemon = opensOverlayStore;
+        systemd.services.keystone-store-verification = lib.mkIf (!cfg.persistentRwStore) opensOverlayStore;
+        systemd.globalEnvironment.NIX_REMOTE = "daemon";
+        environment.sessionVariables.NIX_REMOTE = "daemon";
+      })
+    ]
+  );
 }

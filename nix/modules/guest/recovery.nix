@@ -2,16 +2,17 @@
 {
   config,
   lib,
-  pkgs,
   ...
 }:
 
 let
   cfg = config.keystone.virtualization.guest.virtiofs;
+  inherit (import ./layout.nix { inherit config lib; }) isMounted;
+
   hardening = import ../hardening.nix;
 in
 {
-  config = lib.mkIf cfg.enable {
+  config = lib.mkIf (cfg.enable && isMounted) {
     # Nix's garbage collector deletes whatever the guest's database does not list. Of the host's paths, that only hides
     # them, with character devices in the writable layer.
     systemd.services.keystone-store-recovery = {
@@ -21,7 +22,6 @@ in
       serviceConfig = hardening.remounts // {
         Type = "oneshot";
       };
-      path = [ pkgs.util-linux ];
       script = ''
         recovered=
         while read -r name; do
@@ -33,12 +33,7 @@ in
         $(find ${cfg.rwStoreMount}/upper -mindepth 1 -maxdepth 1 -type c -printf '%f\n')
         END
 
-        # Remounted, the overlay forgets what it has looked up; the second remount restores the options of this mount.
-        if [ -n "$recovered" ]; then
-          options=$(findmnt --noheadings --output VFS-OPTIONS --mountpoint ${cfg.mountPoint} | tail -n 1)
-          mount -o remount overlay ${cfg.mountPoint}
-          mount -o "remount,bind,$options" ${cfg.mountPoint}
-        fi
+        [ -z "$recovered" ] || /etc/keystone/remount-store
       '';
     };
     systemd.paths.keystone-store-recovery = {

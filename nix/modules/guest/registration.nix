@@ -8,7 +8,7 @@
 
 let
   cfg = config.keystone.virtualization.guest.virtiofs;
-  inherit (import ./layout.nix { inherit config lib; }) ownStore;
+  inherit (import ./layout.nix { inherit config lib; }) isMounted ownStore;
 
   hardening = import ../hardening.nix;
 
@@ -18,11 +18,12 @@ let
     // hardening.opensStore
     // {
       Type = "oneshot";
+      RemainAfterExit = true; # not again at every switch
       ReadWritePaths = "/nix";
     };
 in
 {
-  config = lib.mkIf cfg.enable (
+  config = lib.mkIf (cfg.enable && config.nix.enable && isMounted) (
     lib.mkMerge [
       # After a reboot the paths in a tmpfs are gone, but a database on a disk would still list them as valid.
       (lib.mkIf (!cfg.persistentRwStore && cfg.mountPoint == ownStore) {
@@ -33,7 +34,10 @@ in
             "keystone-store-registration.service"
             "nix-daemon.service"
           ];
-          serviceConfig = registers;
+          serviceConfig = registers // {
+            # A path that the guest has built from a path of the host remains valid after the host has deleted the latter.
+            SuccessExitStatus = 1;
+          };
           path = [ config.nix.package ];
           script = "nix-store --verify";
         };

@@ -26,7 +26,7 @@ class OtherDomains:
         self._gateway = gateway
         self._documents: dict[str, DomainXml] | None = None
 
-    def beside(self, name: str) -> list[tuple[str, DomainXml]]:
+    def without(self, name: str) -> list[tuple[str, DomainXml]]:
         """All domains but one, by name."""
         if self._documents is None:
             found = {other: seen.persistent or seen.live for other, seen in self._gateway.observe_all().items()}
@@ -56,7 +56,7 @@ class Conflicts:
         """Whether a port of the host is in use, or promised to another domain."""
         promised = {
             (forward["address"], forward["host_port"])
-            for other, document in self._others.beside(name)
+            for other, document in self._others.without(name)
             for interface in document.interfaces()
             for forward in interface["forwards"]
         }
@@ -76,7 +76,7 @@ class Conflicts:
         self._check_limits(plan, removed | {key for key, _disk in taken})
         files = {file_of(self._gateway, key): Disk(key) for key in removed}
         files.update({file_of(self._gateway, key): disk for key, disk in taken})
-        for name, other in self._others.beside(plan.name):
+        for name, other in self._others.without(plan.name):
             theirs = {file_of(self._gateway, key): disk for key, disk in _disks(other).items()}
             problems = [f"MAC address {mac} belongs to domain {name}" for mac in macs & set(other.macs())]
             problems += [
@@ -98,7 +98,7 @@ class Conflicts:
 
     def _warn_of_clones(self, name: str) -> None:
         """A clone starts from its original's mounts and wrappers until a task has given it some of its own."""
-        for other, document in self._others.beside(name):
+        for other, document in self._others.without(name):
             paths = (path for paths in document.share_paths().values() for path in paths)
             if any(is_below(path, domain_directory(self._state, name)) for path in paths):
                 self.warnings.append(

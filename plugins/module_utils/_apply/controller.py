@@ -196,7 +196,7 @@ class Controller:
             self._executor.execute(domain, actions)
 
     def _confirm(self, plans: Iterable[Plan], plan_again: Callable[[str], Plan]) -> None:
-        """Report a definition that another machine's task has overwritten: no lock has kept it out."""
+        """Report a definition that another machine's task has overwritten; over a remote URI no lock prevents that."""
         if self._check_mode or not self._gateway.is_remote:
             return
         defined = [plan.name for plan in plans if _defines(plan)]
@@ -207,7 +207,7 @@ class Controller:
                 raise GatewayError(
                     "another tool has overwritten the definition right after this task",
                     domain=name,
-                    fix="Run it again.",
+                    fix="Run the task again.",
                 )
 
     def _wait(self, options: Options) -> None:

@@ -7,7 +7,7 @@ One Preflight serves one task: what it has read of the host and of other domains
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from .._domain import path_safety
 from .._domain.model import (
@@ -32,10 +32,6 @@ from .conflicts import OtherDomains
 from .describe import dead_shares, stale_shares
 
 # Options of a domain, a share or a disk that name a file or directory of the host.
-_NETWORK_FIXES = {
-    "is not active": "Start it: virsh net-start {0}; virsh net-autostart {0}",
-    "does not exist": "Create it",
-}
 _PATH_OPTIONS = ("source", "path", "backing", "iso", "kernel", "initrd", "serial_log")
 
 
@@ -92,7 +88,7 @@ class Preflight:
             return ""
         if not state.has_share_state(self._state, former):
             return ""
-        return "" if any(other == former for other, _document in self._others.beside(name)) else former
+        return "" if any(other == former for other, _document in self._others.without(name)) else former
 
     def _nosuid(self, name: str, former: str) -> dict[str, bool]:
         """The sources that the domain has mounted with nosuid, also those from before it was renamed."""
@@ -258,24 +254,30 @@ class Preflight:
             )
 
     def _check_networks(self, options: Options) -> None:
-        """A start would fail without them."""
+        """Refuse to start a domain without the networks and bridges of its interfaces."""
         interfaces = options.get("interfaces") or ()
+        for found, fix in (*self._network_problems(interfaces), *self._bridge_problems(interfaces)):
+            if self._check_mode:  # an earlier task of the play may only have predicted it
+                self.warnings.append(f"domain {options['name']}: {found}, unless an earlier task changes that")
+                continue
+            raise InvalidInput(found, fix=f"{fix}, or change source of the interface.", domain=options["name"])
+
+    def _network_problems(self, interfaces: Iterable[Options]) -> Iterator[tuple[str, str]]:
+        """Each problem with its fix."""
         wanted = {interface.get("source") or "default" for interface in interfaces if interface["type"] == "network"}
         networks = self._gateway.networks() if wanted else {}
-        problems = {name: "is not active" if name in networks else "does not exist" for name in sorted(wanted)}
-        problems = {name: problem for name, problem in problems.items() if not networks.get(name)}
-        bridges = [interface["source"] for interface in interfaces if interface["type"] == "bridge" and self._local]
-        problems.update({name: "does not exist" for name in bridges if not sources.has_interface(name)})
-        for name, problem in problems.items():
-            found = f"interfaces: {'bridge' if name in bridges else 'network'} {name} {problem}"
-            if self._check_mode:  # an earlier task of the play may only have predicted it
-                self.warnings.append(f"domain {options['name']}: {found}, unless an earlier task creates it")
-                continue
-            raise InvalidInput(
-                found,
-                fix=f"{_NETWORK_FIXES[problem]}, or set source of the interface to another one.".format(name),
-                domain=options["name"],
-            )
+        for name in sorted(wanted):
+            if name not in networks:
+                yield f"interfaces: network {name} does not exist", "Create the network"
+            elif not networks[name]:
+                start = f"virsh net-start {name}; virsh net-autostart {name}"
+                yield f"interfaces: network {name} is not active", f"Start the network: {start}"
+
+    def _bridge_problems(self, interfaces: Iterable[Options]) -> Iterator[tuple[str, str]]:
+        """Each problem with its fix."""
+        for interface in interfaces if self._local else ():
+            if interface["type"] == "bridge" and not sources.has_interface(interface["source"]):
+                yield f"interfaces: bridge {interface['source']} does not exist", "Create the bridge"
 
     def check_shares(self, shares: Iterable[Options], name: str) -> None:
         """Raise when a share cannot be given to a guest: libvirt would find out only at the start."""
@@ -301,11 +303,12 @@ class Preflight:
         made = {disk_key(action.disk) for action in plan.actions if isinstance(action, CreateDisk)}
         for document in filter(None, (define, observed.saved)):
             for use in path_safety.uses(plan.name, document, Resolved):
-                exists = sources.is_directory if use.what == "source" else sources.exists
-                if use.what != "serial_log" and disk_key({"path": use.stated}) not in made and not exists(use.stated):
+                if use.what == "serial_log" or disk_key({"path": use.stated}) in made:
+                    continue
+                if sources.is_missing(use.stated, directory=use.what == "source"):
                     raise InvalidInput(
                         f"{use.what} {use.stated} of the domain does not exist, so the domain cannot start",
-                        fix="Restore it, or remove it from the domain's definition.",
+                        fix=f"Restore {use.stated}, or remove the {use.what} from the domain's definition.",
                         domain=plan.name,
                         share=use.share,
                     )

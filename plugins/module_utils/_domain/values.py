@@ -126,7 +126,7 @@ CPU_MODES = ("host-passthrough", "host-model", "maximum")
 
 
 def check_cpu(name: str) -> str | None:
-    """The name of a CPU model, or a mode; libvirt tells which models there are."""
+    """The name of a CPU model, or a mode. Which models exist only libvirt knows."""
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
         return None
     return f"{name[:100]!r} is neither a mode ({', '.join(CPU_MODES)}) nor a CPU model"

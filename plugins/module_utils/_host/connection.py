@@ -81,14 +81,14 @@ class Connection:
             return str(self._connection.getInfo()[0])
 
     def max_vcpus(self) -> int:
-        """How many vCPUs the hypervisor gives a domain; 0 where it does not tell."""
+        """How many vCPUs the hypervisor gives a domain; 0 where libvirt does not report it."""
         try:
             return int(self._connection.getMaxVcpus("kvm"))
         except libvirt.libvirtError:
             return 0
 
     def cpu_models(self) -> list[str]:
-        """The CPU models that libvirt knows; none where it does not tell."""
+        """The CPU models that libvirt knows; empty where libvirt reports none."""
         with suppress(libvirt.libvirtError):
             return list(self._connection.getCPUModelNames(self.architecture()))
         return []

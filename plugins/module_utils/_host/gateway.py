@@ -19,14 +19,14 @@ from . import libvirt_fixes
 from .agent import AGENT_TIMEOUT, GuestAgent
 from .connection import Connection, translated
 
-with suppress(ImportError):  # that it is missing is said when a connection is to be opened
+with suppress(ImportError):  # _apply/task.py reports a missing libvirt
     import libvirt
 
 # A booting guest ignores the ACPI power button, so the request is repeated at this interval (seconds).
 SHUTDOWN_INTERVAL = 10.0
 
 # No lock keeps the tasks of other machines out (remote URI). A task defines within this time (seconds) after it has
-# compared, or reports it, so a definition that is still there afterwards was overwritten by none.
+# compared, or reports the delay, so a definition that is unchanged after this time was not overwritten.
 SETTLING = 3.0
 
 # Of virErrorNumber.

@@ -74,6 +74,7 @@ class Machine:
     booted_system: str | None = None
     profile: str | None = None  # the boot default
     registration: str | None = None  # of the store paths that were valid from boot on
+    needs_restart: bool = False  # for the requested system, because stage 1 has mounted other file systems
 
     @property
     def is_installer(self) -> bool:
@@ -127,6 +128,8 @@ def decide(vm: Vm | None, machine: Machine, request: SystemRequest) -> Decision:
     else:
         action, reason = _install_or_switch(vm, machine, request)
     direct_boot = request.method == "direct" or (request.method != "install" and boots_directly)
+    if action == SWITCH and machine.needs_restart and direct_boot:
+        action, reason = BOOT, f"{reason}, whose stage 1 has mounted other file systems"
     return Decision(action, reason, direct_boot)
 
 

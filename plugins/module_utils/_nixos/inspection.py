@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._errors import VirtiofsError
 from .._untrusted import store_path
 from .decision import Machine
+from .stage1 import needs_other_mounts
 
 if TYPE_CHECKING:
     from .ssh import Connection
@@ -25,18 +28,30 @@ done
 sed 's/.*\\<regInfo=\\([^ ]*\\).*/\\1/; t; d' /proc/cmdline
 """
 
+_BOOTED_FSTAB = "cat /run/booted-system/etc/fstab 2>/dev/null || true"
 
 # os-release(5) allows no other characters in an identifier.
 _IDENTIFIER = re.compile(r"[a-z0-9._-]{1,64}")
 _LINES = 6
 
 
-def inspect(guest: Connection) -> Machine:
-    """The machine as it is now, also if it cannot be reached."""
+def inspect(guest: Connection, toplevel: str) -> Machine:
+    """The machine as it is now, also if it cannot be reached; ``toplevel`` is the requested system."""
     try:
-        return parse(guest.check(_INSPECT))
+        machine = parse(guest.check(_INSPECT))
+        return replace(machine, needs_restart=machine.is_nixos and needs_restart(guest, toplevel))
     except VirtiofsError as error:
         return Machine(problem=error.problem, fix=error.fix)
+
+
+def needs_restart(guest: Connection, toplevel: str) -> bool:
+    """Whether the guest gets from the system that it has booted to this one only with a restart, as far as is known."""
+    booted = guest.check(_BOOTED_FSTAB)
+    try:
+        new = Path(toplevel, "etc/fstab").read_text()
+    except OSError:  # in check mode, the system may not be built yet
+        return False
+    return bool(booted.strip()) and needs_other_mounts(booted, new)
 
 
 def parse(answer: str) -> Machine:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which values the options of the modules for NixOS guests may have.
 
-Most of them become words of a command line, of ssh's configuration or of a known_hosts file.
+Most of them become words of a command line or of ssh's configuration. The name, address, user and host key of a machine
+are checked by ssh.Target.
 """
 
 from __future__ import annotations
@@ -19,11 +20,6 @@ _LONGEST_TIMEOUT = 86400
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 # What the text of an option must look like, and in words.
 _FORMS: Mapping[str, tuple[str, str]] = {
-    # A known_hosts file has patterns, markers and comments.
-    "name": (r"[^\s,*?!|#@-][^\s,*?!|]{0,254}", "a name without blanks and , * ? ! |"),
-    "address": (r"[A-Za-z0-9_:][A-Za-z0-9._:%-]{0,254}", "a host name or an IP address"),
-    "user": (r"[A-Za-z0-9_][A-Za-z0-9._@\\-]{0,63}\$?", "the name of a user"),
-    "host_key": (r"[a-z0-9][a-z0-9@.-]{2,63} [A-Za-z0-9+/]+={0,2}", "a host key, TYPE KEY"),
     # ssh splits file names at blanks, and replaces % and $.
     "known_hosts": (r"[^-\s\"%$][^\s\"%$]*", 'a path without blanks and " % $'),
     "ssh_key": (r"[^-%$][^%$]*", "a path without % and $"),

@@ -48,6 +48,10 @@ class Unreachable(HostError):
     """The machine could not be reached over ssh."""
 
 
+class OtherHostKey(Unreachable):
+    """The machine that answers has another host key than the expected one."""
+
+
 @dataclass(frozen=True)
 class Target:
     """Where a machine's ssh server is, and by which name its host key is known."""
@@ -151,10 +155,12 @@ _FIX = (
     "Check the guest's console, and the options address and port (role variables nixos_guest_address and"
     " nixos_guest_port)."
 )
+_OTHER_HOST_KEY = "host key verification failed"
 _FIXES = {
-    "host key verification failed": (
-        "If the machine was reinstalled, set host_key (role variable nixos_guest_host_key) to its new key, or remove"
-        " the old key from known_hosts with ssh-keygen -R. Otherwise, this may be a man-in-the-middle attack."
+    _OTHER_HOST_KEY: (
+        "If the machine was reinstalled, or has restarted without lasting host keys, set host_key (role variable"
+        " nixos_guest_host_key) to its new key, or remove the old key from known_hosts with ssh-keygen -R. Otherwise,"
+        " this may be a man-in-the-middle attack."
     ),
     "permission denied": (
         "The guest accepted none of the offered keys. Add the public key of ssh_key (role variable"
@@ -169,4 +175,5 @@ def refusal(target: Target, message: str) -> Unreachable:
     known_lines = [line for line in lines if any(known in line.lower() for known in _FIXES)]
     reason = (known_lines or lines or ["the connection ended"])[-1].strip()
     fix = next((fix for known, fix in _FIXES.items() if known in reason.lower()), _FIX)
-    return Unreachable(f"cannot reach {target.description} over ssh: {reason}", fix=fix)
+    kind = OtherHostKey if _OTHER_HOST_KEY in reason.lower() else Unreachable
+    return kind(f"cannot reach {target.description} over ssh: {reason}", fix=fix)

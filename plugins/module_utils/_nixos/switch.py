@@ -13,7 +13,7 @@ from .. import _commands
 from .._errors import HostError, InvalidInput, WaitTimeout
 from .._untrusted import printable, store_path
 from .._waiting import wait_until
-from .ssh import Unreachable
+from .ssh import OtherHostKey, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,16 +36,20 @@ _COPY_TIMEOUT = 6 * 3600.0
 # The registration of a store path takes a few hundred bytes, and a system has up to 100,000 of them.
 _REGISTRATION_LIMIT = 256 * 2**20
 
-# Runs in the guest as a unit of its own: neither a lost connection nor the activation itself ends it. The boot default
-# is the old system until the new one is confirmed, so a reboot or a power cut rolls back, too.
-_WATCHDOG = """\
+# Both programs run in the guest as a unit of their own: neither a lost connection nor the activation itself ends them.
+_COMMON = """\
 # watchdog PROFILE NEW OLD ACTIVATION_TIMEOUT CONFIRMATION_TIMEOUT
 profile=$1 new=$2 old=$3 activation_timeout=$4 confirmation_timeout=$5
 PATH=$old/sw/bin:$PATH
 cd /run/keystone-virtiofs/switch && exec >log 2>&1 || exit
 report() { echo "$2" >"$1.new" && mv "$1.new" "$1"; }
 set_boot_default() { nix-env --profile "$profile" --set "$1" && "$1/bin/switch-to-configuration" boot; }
+"""
 
+# The boot default is the old system until the new one is confirmed, so a reboot or a power cut rolls back, too.
+_WATCHDOG = (
+    _COMMON
+    + """\
 timeout --kill-after=30 "$activation_timeout" "$new/bin/switch-to-configuration" test
 status=$?
 report status $status
@@ -66,6 +70,16 @@ case $? in
 *) systemctl reboot ;;
 esac
 """
+)
+
+_RESTART = (
+    _COMMON
+    + """\
+set_boot_default "$new" && exec systemctl reboot
+set_boot_default "$old"
+report result unbootable
+"""
+)
 
 _START = """\
 ! systemctl --quiet is-active keystone-switch.service || { echo "another switch is running" >&2; exit 1; }
@@ -221,42 +235,68 @@ def _lacks_any_of(closure: Sequence[str], guest: Connection) -> bool:
 def activate(guest: Connection, new: str, old: str, timeouts: Timeouts) -> GuestStatus:
     """Switch the guest to the system for good; raises RolledBack if the guest has returned to the old one."""
     name = guest.target.name
-    seconds = (str(timeouts.activation), str(timeouts.confirmation))
+    lost = WaitTimeout(
+        f"{name}: no response since {new} was activated", fix=f"Check the guest's console. A restart boots {old}."
+    )
     try:
-        boot_id = guest.check(_START, PROFILE, new, old, *seconds, stdin=_WATCHDOG).strip()
+        status = _run(_WATCHDOG, guest, new, old, timeouts, lost)
     except Unreachable as error:
         raise Unreachable(
             f"{name}: connection lost while activating {new} ({error.problem}). Without confirmation, the guest rolls"
             f" back to {old}",
             fix=error.fix,
         ) from None
-
-    def ended() -> GuestStatus | None:
-        status = _inspect(guest)
-        return status if status and (status.result or status.boot_id != boot_id) else None
-
-    def timeout_error() -> WaitTimeout:
-        return WaitTimeout(
-            f"{name}: no response since {new} was activated",
-            fix=f"Check the guest's console. A restart boots {old}.",
-        )
-
-    total = timeouts.activation + timeouts.confirmation + _ROLLBACK_TIMEOUT
-    status = wait_until(ended, total, timeout_error)
     if status.result == KEPT:
         return status
     cause, fix = _failure(status, new, timeouts)
-    raise RolledBack(
-        f"{name}: {cause}; the end of the activation's output:\n{status.log[-_LOG_END:].strip()}", status.log, fix
+    raise RolledBack(f"{name}: {cause}; {_quoted(status)}", status.log, fix)
+
+
+def restart(guest: Connection, new: str, old: str, timeouts: Timeouts) -> GuestStatus:
+    """Make the system the boot default and restart the guest, which cannot roll back by itself then."""
+    name = guest.target.name
+    lost = WaitTimeout(
+        f"{name}: no response since the guest was restarted into {new}",
+        fix=f"Check the guest's console. Its boot loader can still boot {old}.",
     )
+    status = _run(_RESTART, guest, new, old, timeouts, lost)
+    if status.result == UNBOOTABLE:
+        cause, fix = _failure(status, new, timeouts)
+        raise RolledBack(f"{name}: {cause}; {_quoted(status)}", status.log, fix)
+    if status.current_system != new:
+        raise RolledBack(
+            f"{name}: the guest was restarted into {new}, and runs {status.current_system}",
+            status.log,
+            "Check the boot loader in the system's configuration, and the kernel that the domain names, if any.",
+        )
+    return status
 
 
-def _inspect(guest: Connection) -> GuestStatus | None:
-    """None while the guest does not answer, or only partly: an activation replaces what answers."""
+def _run(program: str, guest: Connection, new: str, old: str, timeouts: Timeouts, lost: WaitTimeout) -> GuestStatus:
+    """How the program ended in the guest: with a result, or with a restart."""
+    seconds = (str(timeouts.activation), str(timeouts.confirmation))
+    boot_id = guest.check(_START, PROFILE, new, old, *seconds, stdin=program).strip()
+    total = timeouts.activation + timeouts.confirmation + _ROLLBACK_TIMEOUT
+    return wait_until(lambda: _ended(guest, boot_id), total, lambda: lost)
+
+
+def _quoted(status: GuestStatus) -> str:
+    return f"the end of the activation's output:\n{status.log[-_LOG_END:].strip()}"
+
+
+def _ended(guest: Connection, boot_id: str) -> GuestStatus | None:
+    """How the switch ended; None while it goes on, and while the guest does not answer, or only partly.
+
+    Raises OtherHostKey: no later attempt can succeed. A guest that keeps its host keys in a tmpfs makes others when it
+    restarts.
+    """
     try:
-        return GuestStatus.parse(guest.check(_INSPECT_AND_CONFIRM))
-    except HostError:
+        status = GuestStatus.parse(guest.check(_INSPECT_AND_CONFIRM))
+    except OtherHostKey:
+        raise
+    except HostError:  # an activation replaces what answers
         return None
+    return status if status.result or status.boot_id != boot_id else None
 
 
 def _failure(status: GuestStatus, new: str, timeouts: Timeouts) -> tuple[str, str]:

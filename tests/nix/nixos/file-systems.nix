@@ -71,8 +71,7 @@ let
           default = null;
         };
         fsType = lib.mkOption {
-          type = types.nonEmptyStr;
-          default = "auto";
+          type = types.nonEmptyStr; # no default since NixOS 26.05
         };
         options = lib.mkOption {
           type = types.nonEmptyListOf types.nonEmptyStr;

@@ -53,10 +53,17 @@ in
     };
     isoImage = anything;
     networking = {
-      firewall.interfaces = anything;
+      firewall = {
+        backend = option types.str "iptables";
+        extraForwardRules = option types.lines "";
+        filterForward = flag;
+        interfaces = anything;
+      };
       hostName = option types.str "nixos";
     };
     nix = {
+      daemonUser = option types.str "root";
+      enable = option types.bool true;
       gc.automatic = flag;
       optimise.automatic = flag;
       package = option types.package pkgs.nix;
@@ -73,6 +80,7 @@ in
     };
     system = {
       build = option (types.lazyAttrsOf types.unspecified) { };
+      preSwitchChecks = option (types.attrsOf types.str) { };
       stateVersion = lib.mkOption { type = types.str; };
     };
     systemd = {

@@ -14,7 +14,6 @@ let
     "git"
     "gnumake"
     "libvirt"
-    "mmdebstrap"
     "molecule"
     "nftables"
     "nix"

@@ -8,10 +8,7 @@ from pathlib import Path
 
 from ..._domain.state_paths import domain_directory
 from . import fstab, writing
-from .state import remove_if_empty
-
-# Parts of a domain's directory that exist only while something is in them. ``boot`` and ``view`` belong to the roles.
-_PARTS = ("bin", "nosuid", "ro")
+from .state import PARTS_OF_SHARES, remove_if_empty
 
 
 def find_leftovers(state: str, domain: str, disks: Iterable[str]) -> list[str]:
@@ -20,7 +17,7 @@ def find_leftovers(state: str, domain: str, disks: Iterable[str]) -> list[str]:
     for disk in sorted(disks):
         found += writing.leftover_directories(Path(disk))
     root = Path(domain_directory(state, domain))
-    for directory in [*(root / part for part in _PARTS), root]:
+    for directory in [*(root / part for part in PARTS_OF_SHARES), root]:
         if directory.is_dir():
             inside = list(directory.iterdir())
             found += [path for path in inside if writing.is_temporary(path) and writing.is_unused(path)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
 from pathlib import Path
 
 from ..._errors import InvalidInput
@@ -70,21 +71,27 @@ def is_file(path: str) -> bool:
 
 def require_log(path: str) -> None:
     """Raise InvalidInput for a log that libvirt could not write; it creates the file, but no directory."""
-    if not (is_file(path) or (is_directory(str(Path(path).parent)) and not os.path.lexists(path))):
+    if is_missing(posixpath.dirname(path), directory=True) or (os.path.lexists(path) and not is_file(path)):
         raise InvalidInput(
             f"serial_log: {path} is not a file, or the directory above it does not exist",
             fix="Create the directory, or correct serial_log.",
         )
 
 
-def exists(path: str) -> bool:
-    return os.path.exists(path)  # noqa: PTH110 - as is_file
+def is_missing(path: str, *, directory: bool = False) -> bool:
+    """Whether nothing, or with ``directory`` no directory, is at a path.
 
-
-def is_directory(path: str) -> bool:
-    return os.path.isdir(path)  # noqa: PTH112 - as is_file
+    libvirt runs as root and sees more than this user may, so a path that cannot be looked at does not count as missing.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - nothing else here needs a Path
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return directory and not stat.S_ISDIR(mode)
 
 
 def has_interface(name: str) -> bool:
     """The host has a network interface, such as a bridge, of this name."""
-    return is_directory(f"/sys/class/net/{name}")
+    return not is_missing(f"/sys/class/net/{name}")

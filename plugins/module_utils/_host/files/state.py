@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..._domain.state_paths import SESSION_STATE, STATE, domain_directory
 
-# Parts of a domain's directory that are removed together with the domain.
-_PARTS = ("bin", "boot", "nosuid", "ro")
-# Of these, the parts that shares use.
-_OF_SHARES = ("bin", "nosuid", "ro")
+# Parts of a domain's directory that shares use; each exists only while something is in it. ``boot`` and ``view`` belong
+# to the roles.
+PARTS_OF_SHARES = ("bin", "nosuid", "ro")
+# Parts that are removed together with the domain.
+_PARTS = ("boot", *PARTS_OF_SHARES)
 
 
 def state_root(session: bool) -> str:
@@ -20,14 +22,18 @@ def state_root(session: bool) -> str:
 
 def has_state(state: str, domain: str) -> bool:
     """Whether remove_state has something to do, also after a killed run. A view of the store is not its business."""
-    root = Path(domain_directory(state, domain))
-    return root.is_dir() and (any((root / name).is_dir() for name in _PARTS) or not any(root.iterdir()))
+    return _has_parts(state, domain, _PARTS)
 
 
 def has_share_state(state: str, domain: str) -> bool:
     """Whether bind mounts or wrappers of a domain are there, or what a killed removal has left of their directories."""
+    return _has_parts(state, domain, PARTS_OF_SHARES)
+
+
+def _has_parts(state: str, domain: str, parts: Iterable[str]) -> bool:
+    """Whether the domain's directory has one of the parts, or is empty."""
     root = Path(domain_directory(state, domain))
-    return root.is_dir() and (any((root / name).is_dir() for name in _OF_SHARES) or not any(root.iterdir()))
+    return root.is_dir() and (any((root / part).is_dir() for part in parts) or not any(root.iterdir()))
 
 
 def remove_state(state: str, domain: str) -> None:

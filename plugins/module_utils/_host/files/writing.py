@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one way to write a file on the hypervisor: under a temporary name, so that it appears complete or not at all.
 
-A temporary name says which file it is for, and is locked while a run uses it. So what a killed run has left is found,
-and is told apart from what another run is writing at this moment.
+A temporary name contains the name of the file, and a run locks what it writes under such a name. So what a killed run
+has left is found, and is not mistaken for what another run is writing.
 """
 
 from __future__ import annotations

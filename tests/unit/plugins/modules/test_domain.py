@@ -573,6 +573,41 @@ def test_another_tool_changes_the_domain(
     assert ">65536<" in look().domains["vm"][0]
 
 
+@pytest.mark.parametrize(
+    ("interface", "problem", "fix"),
+    [
+        ({"source": "none"}, "network none does not exist", "Create the network, or"),
+        ({"source": "idle"}, "network idle is not active", "Start the network: virsh net-start idle;"),
+        ({"type": "bridge", "source": "idle"}, "bridge idle does not exist", "Create the bridge, or"),
+    ],
+)
+def test_a_start_needs_the_networks(
+    run: Run, connection: libvirt.virConnect, interface: dict[str, str], problem: str, fix: str
+) -> None:
+    idle = connection.networkDefineXML("<network><name>idle</name></network>")
+    try:
+        result = run(domain, name="vm", state="running", interfaces=[interface])
+        foretold = run(domain, check=True, name="vm", state="running", interfaces=[interface])
+    finally:
+        idle.undefine()
+    assert result["problem"] == f"interfaces: {problem}"
+    assert result["fix"].startswith(fix)
+    assert problem in str(foretold["warnings"])
+
+
+def test_a_start_needs_the_files_of_the_definition(run: Run, tmp_path: Path) -> None:
+    source, kernel = tmp_path / "source", tmp_path / "kernel"
+    source.mkdir()
+    kernel.touch()
+    run(domain, name="vm", kernel=str(kernel), shares=[{"tag": "data", "source": str(source)}])
+    source.rmdir()
+    result = run(domain, name="vm", state="running")
+    assert f"source {source} of the domain does not exist" in result["problem"]
+    source.mkdir()
+    kernel.unlink()
+    assert f"kernel {kernel} of the domain does not exist" in run(domain, name="vm", state="running")["problem"]
+
+
 @pytest.fixture
 def limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host whose administrator allows images in one directory only, which is not that of the pool."""

@@ -40,7 +40,7 @@ def play(host: SimulatedHost, steps: list[Task | Event]) -> None:
 def check_task(host: SimulatedHost, task: Task) -> None:
     """Check mode, the task, and the task again."""
     options = task.options(host)
-    before, foreign = host.snapshot(), host.foreign()
+    before, foreign, has_silent_guest = host.snapshot(), host.foreign(), host.has_silent_guest()
     foretold = host.run(task.kind, options, check=True)
     assert host.snapshot() == before, "check mode changed something"
     if task.killed_after is not None:
@@ -52,7 +52,7 @@ def check_task(host: SimulatedHost, task: Task) -> None:
         assert done == foretold
         assert host.snapshot() == before, "a refused task changed something"
         return
-    if host.has_silent_guest():  # waiting for it fails, which no check mode can know
+    if has_silent_guest:  # waiting for it fails, which no check mode can know
         host.wake_guests()
         done = host.run(task.kind, options)
     elif task.killed_after is None:

@@ -33,6 +33,8 @@ SAME = Machine(reachable=True, os_id="nixos", current_system=NEW, profile=NEW)
 OTHER = replace(SAME, current_system=OLD, profile=OLD)
 # A power cut between activation and the change of the boot default.
 HALF_WAY = replace(SAME, profile=OLD)
+# Stage 1 has mounted other file systems than the requested system needs.
+OTHER_MOUNTS = replace(OTHER, needs_restart=True)
 # Booted from the host's store: the root is on tmpfs, so there is no profile.
 SAME_ON_TMPFS, OTHER_ON_TMPFS = replace(SAME, profile=None), replace(OTHER, profile=None)
 
@@ -53,6 +55,9 @@ TABLE = {
     "same": (NO_VM, SAME, "none", "none", "none", NOT_A_VM),
     "other": (NO_VM, OTHER, "switch", "installed already", "switch", NOT_A_VM),
     "a VM with another": (VM, OTHER, "switch", "installed already", "switch", "switch"),
+    "other mounts": (NO_VM, OTHER_MOUNTS, "switch", "installed already", "switch", NOT_A_VM),
+    "a VM with other mounts": (VM, OTHER_MOUNTS, "switch", "installed already", "switch", "boot"),
+    "directly booted, other mounts": (DIRECT, OTHER_MOUNTS, "boot", "installed already", "boot", "boot"),
     "half-way": (NO_VM, HALF_WAY, "switch", "installed already", "switch", NOT_A_VM),
     "directly booted, same": (DIRECT, SAME_ON_TMPFS, "none", "none", "none", "none"),
     "directly booted, other": (DIRECT, OTHER_ON_TMPFS, "switch", "installed already", "switch", "switch"),

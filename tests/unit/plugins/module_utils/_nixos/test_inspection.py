@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -26,10 +27,13 @@ class Guest:
 
     target = Target(name="web", address="web")
 
-    def __init__(self, answer: str | Exception) -> None:
+    def __init__(self, answer: str | Exception, fstab: str = "") -> None:
         self._answer = answer
+        self._fstab = fstab
 
-    def check(self, _script: str) -> str:
+    def check(self, script: str) -> str:
+        if script == inspection._BOOTED_FSTAB:
+            return self._fstab
         if isinstance(self._answer, Exception):
             raise self._answer
         return self._answer
@@ -53,12 +57,35 @@ class Guest:
     ],
 )
 def test_an_answer(answer: str, machine: Machine) -> None:
-    assert inspect(Guest(answer)) == machine  # type: ignore[arg-type]
+    assert inspect(Guest(answer), SYSTEM) == machine  # type: ignore[arg-type]
+
+
+FSTAB = "nix-store-share /sysroot/nix/.ro-store virtiofs x-initrd.mount,ro 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "booted", "expected"),
+    [
+        ("nixos \n\n", "/dev/vda / ext4 x-initrd.mount 0 1\n", True),
+        ("nixos \n\n", FSTAB, False),
+        ("nixos \n\n", "", False),
+        ("debian \n\n", "/dev/vda / ext4 defaults 0 1\n", False),
+    ],
+    ids=["other mounts", "same mounts", "unknown", "not NixOS"],
+)
+def test_a_system_with_other_mounts_needs_a_restart(tmp_path: Path, answer: str, booted: str, expected: bool) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/fstab").write_text(FSTAB)
+    assert inspect(Guest(answer, booted), str(tmp_path)).needs_restart is expected  # type: ignore[arg-type]
+
+
+def test_of_a_system_that_is_not_built_nothing_is_known(tmp_path: Path) -> None:
+    assert not inspection.needs_restart(Guest("", FSTAB), str(tmp_path))  # type: ignore[arg-type]
 
 
 def test_a_machine_that_is_not_reached() -> None:
     guest = Guest(Unreachable("timed out", fix="Check the console."))
-    assert inspect(guest) == Machine(problem="timed out", fix="Check the console.")  # type: ignore[arg-type]
+    assert inspect(guest, SYSTEM) == Machine(problem="timed out", fix="Check the console.")  # type: ignore[arg-type]
 
 
 def test_the_script_itself() -> None:

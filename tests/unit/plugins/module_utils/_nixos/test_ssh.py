@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import HostError, InvalidInput
-from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos.ssh import Connection, Target, refusal
+from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos.ssh import (
+    Connection,
+    OtherHostKey,
+    Target,
+    refusal,
+)
 from ansible_collections.keystone.virtiofs.tests.unit import hostile
 
 BY_PASSWORD = Target(name="web", address="127.0.0.1", password="hush")  # noqa: S106 - it is no secret
@@ -131,3 +136,4 @@ def test_an_error_names_the_target_and_what_to_do(message: str, problem: str, fi
     assert error.problem.startswith("cannot reach root@127.0.0.1 port 22220 over ssh: ")
     assert problem in error.problem
     assert fix in error.fix
+    assert isinstance(error, OtherHostKey) == ("verification failed" in message)

@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import HostError, InvalidInput
 from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos import switch
-from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos.ssh import Target, Unreachable
+from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos.ssh import OtherHostKey, Target, Unreachable
 from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos.switch import (
     GuestStatus,
     Provided,
@@ -112,9 +112,9 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def watch(run: Path) -> tuple[list[str], str]:
-    """What the watchdog has run, and its own result."""
-    script = switch._WATCHDOG.replace("/run/keystone-virtiofs/switch", str(run / "state"))
+def watch(run: Path, program: str = switch._WATCHDOG) -> tuple[list[str], str]:
+    """What the program has run, and its own result."""
+    script = program.replace("/run/keystone-virtiofs/switch", str(run / "state"))
     subprocess.run(["sh", "-c", script, "sh", "PROFILE", f"{run}/new", f"{run}/old", "9", "1"], check=False)
     result = run / "state/result"
     return (run / "asked").read_text().splitlines(), result.read_text().strip() if result.exists() else ""
@@ -151,6 +151,42 @@ def test_the_watchdog_rolls_back_at_once_when_the_activation_fails(run: Path) ->
 def test_the_watchdog_restarts_the_guest_when_it_cannot_roll_back(run: Path) -> None:
     (run / "old.test").write_text("1")
     assert watch(run) == (["new test", "old test", "systemctl reboot"], "")
+
+
+def test_a_restart_is_into_the_new_boot_default(run: Path) -> None:
+    asked, word = watch(run, switch._RESTART)
+    assert asked == [f"nix-env --profile PROFILE --set {run}/new", "new boot", "systemctl reboot"]
+    assert word == ""
+
+
+def test_there_is_no_restart_into_a_system_that_cannot_be_booted(run: Path) -> None:
+    (run / "new.boot").write_text("1")
+    asked, word = watch(run, switch._RESTART)
+    assert asked[-2:] == [f"nix-env --profile PROFILE --set {run}/old", "old boot"]
+    assert word == switch.UNBOOTABLE
+
+
+def restart_into_new(*answers: str | Exception) -> GuestStatus:
+    return switch.restart(Guest(*answers), NEW, OLD, TIMEOUTS)  # type: ignore[arg-type]
+
+
+def test_a_restarted_guest_is_waited_for() -> None:
+    status = restart_into_new(f"boot-1\n{OLD}\n\n\n", Unreachable("gone"), f"boot-2\n{NEW}\n")
+    assert status.current_system == NEW
+
+
+@pytest.mark.parametrize(
+    ("last", "problem", "fix"),
+    [
+        (f"boot-2\n{OLD}\n", f"the guest was restarted into {NEW}, and runs {OLD}", "boot loader"),
+        (f"boot-1\n{OLD}\n\nunbootable\n", f"{NEW} could not be made the boot default", "boot loader"),
+    ],
+)
+def test_the_other_ends_of_a_restart(last: str, problem: str, fix: str) -> None:
+    with pytest.raises(RolledBack) as rolled_back:
+        restart_into_new(Unreachable("gone"), last)
+    assert problem in rolled_back.value.problem
+    assert fix in rolled_back.value.fix
 
 
 def test_a_new_system_that_runs_already_is_rolled_back_to_the_boot_default() -> None:
@@ -200,6 +236,11 @@ def test_a_guest_that_is_lost_before_the_activation_rolls_back_by_itself() -> No
         Unreachable, match=f"lost while activating {NEW} .the connection ended.. .* the guest rolls back to {OLD}"
     ):
         activate(Lost(), NEW, OLD, TIMEOUTS)  # type: ignore[arg-type]
+
+
+def test_a_guest_with_another_host_key_is_not_waited_for() -> None:
+    with pytest.raises(Unreachable, match=f"lost while activating {NEW} .its key is another.. .* rolls back to {OLD}"):
+        switch_to_new(Unreachable("gone"), OtherHostKey("its key is another"))
 
 
 # What the guest gets of a system.

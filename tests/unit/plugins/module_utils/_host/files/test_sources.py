@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,22 @@ def test_the_way_to_a_path_names_every_entry_that_is_followed(tmp_path: Path) ->
     assert way("./real//inner/.") == {"real", "real/inner"}
     (tmp_path / "loop").symlink_to("loop")
     assert way("loop") == {"loop"}
+
+
+def test_what_is_missing_and_what_only_libvirt_can_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    assert sources.is_missing(f"{tmp_path}/none")
+    assert sources.is_missing(f"{tmp_path}/file/below")
+    assert sources.is_missing(f"{tmp_path}/loop")
+    assert not sources.is_missing(f"{tmp_path}/file")
+    assert sources.is_missing(f"{tmp_path}/file", directory=True)
+    assert not sources.is_missing(str(tmp_path), directory=True)
+
+    def refuse(path: str) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(sources.os, "stat", refuse)  # a user in group libvirt is not root
+    assert not sources.is_missing("/var/lib/private/disk.qcow2")
+    assert not sources.is_missing("/var/lib/private/source", directory=True)
+    sources.require_log("/var/log/libvirt/qemu/serial.log")
