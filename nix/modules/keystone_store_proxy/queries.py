@@ -68,7 +68,7 @@ class Queries:
     def valid_paths(self, paths: list[str]) -> bytes:
         shown = self.filtered(paths)
         valid = self.rooting(lambda: self.daemon.valid_paths(shown), lambda found: found) if shown else []
-        return wire.texts(self.filtered(valid))
+        return wire.texts(valid)
 
     def path_info(self, path: str) -> bytes:
         info = None
