@@ -182,7 +182,9 @@ class Daemon:
             info = [1, SECRET_DERIVATION if subject == LIBRARY else "", "0" * 64, references, 1, 128, 1, [], ""]
         realisation = '{"id": "%s", "outPath": "%s", "dependentRealisations": {}, "signatures": []}'
         found = [one for one in REFERENCES if one.split("/")[-1].startswith(subject)]
-        derived = [("out", SYSTEM), ("doc", SECRET), ("dev", "")] if subject in (DERIVATION, SECRET_DERIVATION) else None
+        derived = (
+            [("out", SYSTEM), ("doc", SECRET), ("dev", "")] if subject in (DERIVATION, SECRET_DERIVATION) else None
+        )
         answers: dict[int, Sequence[Value] | None] = {
             1: [int(subject in self.valid)],
             6: [[one for one, needed in REFERENCES.items() if subject in needed]],
