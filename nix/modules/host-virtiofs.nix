@@ -37,12 +37,15 @@ let
   usesFirewalld = config.networking.firewall.backend or "" == "firewalld";
 
   database = "/var/lib/keystone-virtiofs/database";
-  mounts = "/var/lib/keystone-virtiofs/fstab";
 
-  storeView = pkgs.writeScript "keystone-store-view" ''
-    #!${cfg.python}/bin/python3
-    ${builtins.readFile ./keystone-store-view}
-  '';
+  program =
+    name:
+    pkgs.writeScript name ''
+      #!${cfg.python}/bin/python3
+      ${builtins.readFile (./. + "/${name}")}
+    '';
+  mounts = program "keystone-mounts";
+  storeView = program "keystone-store-view";
 in
 {
   options.keystone.virtualization.host.virtiofs = {
@@ -159,16 +162,22 @@ in
       }
 
       {
-        # NixOS writes /etc/fstab, so the Ansible modules list the mounts of shared directories in a file of their own.
+        # The modules expect the program at this path on every distribution.
+        systemd.tmpfiles.rules = [ "L+ /usr/local/sbin/keystone-mounts - - - - ${mounts}" ];
+
         systemd.services.keystone-mounts = {
           description = "Mounts of directories that guests share";
           wantedBy = [ "multi-user.target" ];
+          # A source may be on another machine.
+          after = [ "remote-fs.target" ];
+          # A guest that starts with the host must not get the directory below the mount.
           before = [ "libvirtd.service" ];
-          unitConfig.ConditionPathExists = mounts;
+          unitConfig.ConditionPathExists = "/var/lib/keystone-virtiofs/mounts";
           serviceConfig = hardening.remounts // {
             Type = "oneshot";
             CapabilityBoundingSet = "CAP_DAC_READ_SEARCH CAP_SYS_ADMIN"; # sources may be anybody's
-            ExecStart = "${pkgs.util-linux}/bin/mount --all --fstab ${mounts}";
+            RestrictSUIDSGID = false; # it would take openat2(2) away
+            ExecStart = mounts;
           };
         };
       }

@@ -22,15 +22,17 @@ read_only:
   description:
     - Whether the share is read-only. The host enforces this, whatever the guest does.
     - With libvirt 11.0 and virtiofsd 1.13, virtiofsd enforces it (C(<readonly/>)). On older hosts the share's source is
-      a read-only bind mount of C(source), which has a line in C(/etc/fstab) and is removed together with the share.
-      File systems that are mounted below C(source) do not appear there.
+      a read-only bind mount of C(source), which is removed together with the share. The program C(keystone-mounts),
+      which the role P(keystone.virtiofs.host#role) installs, repeats it at boot. File systems that are mounted below
+      C(source) do not appear there.
     - Defaults to V(true) for C(/nix/store), for paths below it and for directories that contain it; otherwise V(false).
   type: bool
 nosuid:
   description:
     - Whether the host mounts a writable C(source) at itself with C(nosuid) and C(nodev). Root of the guest can make
       setuid programs and device nodes in the share; with this mount they are plain files for the users of the host.
-    - The mount has a line in C(/etc/fstab). It is removed together with the last share of the source.
+    - The program C(keystone-mounts), which the role P(keystone.virtiofs.host#role) installs, repeats the mount at boot.
+      The mount is removed together with the last share of the source.
     - If the module runs on the host as root, a writable share that is new, that was read-only or that gets another
       C(source) has V(true), unless the file system of C(source) has these mount options already. Other file systems
       must not be mounted below C(source).
@@ -84,6 +86,9 @@ translate_uid:
     - How virtiofsd translates user ids, C(TYPE:SOURCE:TARGET:COUNT) as in its option C(--translate-uid). For example
       C(squash-guest:0:1000:4294967295) lets everything that the guest creates belong to user 1000 of the host, which
       fits a project directory of that user, and leaves no file of the host's root behind.
+    - A writable share that is new, that was read-only or that gets another C(source) has this for the owner and the
+      group of a C(source) that does not belong to root, if virtiofsd has the option, unless C(translate_uid),
+      C(translate_gid) or C(idmap) is set or C(nosuid) is V(false).
     - Requires virtiofsd 1.13. A wrapper script passes it, because libvirt has no XML for it.
   type: str
 translate_gid:
@@ -406,7 +411,8 @@ options:
   uri:
     description:
       - Connection URI of libvirt. C(qemu:///system), C(qemu:///session) (shares require libvirt 10.0), or a remote URI
-        such as C(qemu+ssh://host/system).
+        such as C(qemu+ssh://host/system). Of a URI's parameters only C(socket), C(keyfile) and C(no_verify=1) are
+        accepted, because others are commands that libvirt runs.
       - The module cannot access the host's files over a remote URI. Therefore sources are not checked, and anything
         that needs files on the host (image files, read-only bind mounts, wrapper scripts) is refused or left to
         libvirt.

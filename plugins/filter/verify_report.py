@@ -92,7 +92,7 @@ _IN_MARKDOWN = {**_IN_TABLE, "fail": "**FAIL**"}
 _GAP = "  "
 _MOST_LINES = 3
 # Characters that Markdown or HTML would not take as text.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 
 
 def format_results(
@@ -192,7 +192,7 @@ def _test_case(result: Result) -> Any:
 def markdown(results: Sequence[Result], domain: str, host: str, time: str) -> str:
     failed = _failed(results)
     lines = [
-        f"# Verification of {_text(domain)} on {_text(host)}",
+        f"# Verification of {_code(domain)} on {_code(host)}",
         "",
         f"{_count(results)}, {_text(time)}",
         "",
@@ -206,8 +206,17 @@ def markdown(results: Sequence[Result], domain: str, host: str, time: str) -> st
 
 
 def _markdown_row(result: Result) -> str:
-    cells = [_text(result[key]) for key in ("id", "where", "expectation", "found")]
+    cells = [*(_text(result[key]) for key in ("id", "where", "expectation")), _code(result["found"])]
     return f"| {' | '.join(cells)} | {_IN_MARKDOWN[result['result']]} |"
+
+
+def _code(value: object) -> str:
+    """A code span, which is not searched for addresses and names of users: what the guest and others chose."""
+    text = " ".join(str(value).split())
+    # A table ends a cell at a bar unless a backslash is before it, and that one must not be escaped itself.
+    text = re.sub(r"(?<=\\)\|", " |", text).replace("|", r"\|")
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if len(fence) > 1 else f"`{text}`" if text else ""
 
 
 def _text(value: object) -> str:

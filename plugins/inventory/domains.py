@@ -18,6 +18,10 @@ description:
   - C(ansible_host) and C(ansible_port) say where its ssh server is, as far as that is known. With an ssh URI like
     C(qemu+ssh://root@hv1/system), C(ansible_ssh_common_args) goes through the hypervisor, because a guest is seldom
     reached from elsewhere. With other remote URIs they are not set; O(compose) can set them from C(keystone_ssh).
+  - ssh looks up host keys under the domain's UUID (C(HostKeyAlias) in C(ansible_ssh_common_args)), because a guest may
+    name the address of another machine, whose key is known under that address.
+  - A domain whose name is C(localhost), that of a hypervisor, or that of a host or group which the inventory has
+    already, is an error. The plugin only knows of what comes before it, so name its file after other inventories.
   - Domains are in group C(libvirt_running), C(libvirt_paused) or C(libvirt_stopped), and, with a virtiofs share, in
     group C(virtiofs_guests).
   - The file's name must end with C(domains.yml), C(domains.yaml), C(libvirt.yml) or C(libvirt.yaml).
@@ -94,6 +98,7 @@ import shlex
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from ansible.constants import LOCALHOST
 from ansible.errors import AnsibleParserError
 from ansible.module_utils.basic import missing_required_lib
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
@@ -138,8 +143,10 @@ class Domain(NamedTuple):
         ssh, address = self.facts["ssh"], urlsplit(self.uri)
         if not ssh or (address.netloc and "ssh" not in address.scheme):
             return {}
-        jump = {"ansible_ssh_common_args": shlex.join(["-o", f"ProxyJump={address.netloc}"])} if address.netloc else {}
-        return {"ansible_host": ssh["host"], "ansible_port": ssh["port"], **jump}
+        # By the address, ssh would know the key of another machine whose address the guest names.
+        options = [f"HostKeyAlias={self.facts['uuid']}", *([f"ProxyJump={address.netloc}"] if address.netloc else [])]
+        arguments = shlex.join(word for option in options for word in ("-o", option))
+        return {"ansible_host": ssh["host"], "ansible_port": ssh["port"], "ansible_ssh_common_args": arguments}
 
     def groups(self) -> list[str]:
         return [f"libvirt_{self.facts['state']}", *(["virtiofs_guests"] if self.facts["shares"] else [])]
@@ -187,11 +194,18 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def _hosts(self, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Domain]:
         """The wanted domains by inventory name."""
         hosts: dict[str, Domain] = {}
+        hypervisors = (Domain(uri, {}).hypervisor for uri in found)
+        others = {*LOCALHOST, *hypervisors, *self.inventory.hosts, *self.inventory.groups}
         for domain in (Domain(uri, facts) for uri, domains in found.items() for facts in domains.values()):
             if not self._is_wanted(domain.facts):
                 continue
             name = domain.facts["name"]
             host = f"{name}.{domain.hypervisor}" if self.get_option("qualified_names") else name
+            if host in others:
+                raise AnsibleParserError(
+                    f"domain {name} at {domain.uri} would take the place of the host or group {host} of the inventory."
+                    " Set qualified_names, or rename the domain."
+                )
             if host in hosts:
                 raise AnsibleParserError(
                     f"domain {name} exists at {hosts[host].uri} and at {domain.uri}: {host} could mean either."

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Callable, NamedTuple, cast
 
 from ._errors import HostError
@@ -57,8 +58,9 @@ def run(
     output_limit: int = OUTPUT_LIMIT,
     stdin: str = "",
     environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
 ) -> Finished:
-    """Run a command to its end, whatever its status. ``environment`` is added to this process's.
+    """Run a command to its end, whatever its status, in a directory. ``environment`` is added to this process's.
 
     Raises CommandTimeout after ``timeout`` seconds, and HostError when the program does not exist or prints more than
     ``output_limit`` bytes.
@@ -71,7 +73,7 @@ def run(
             raise HostError(f"{_short(command)} printed more than {output_limit} bytes")
 
     try:
-        status = stream(command, collect, timeout=timeout, stdin=stdin, environment=environment)
+        status = stream(command, collect, timeout=timeout, stdin=stdin, environment=environment, directory=directory)
     except CommandTimeout as error:
         error.output = (output["stderr"] or output["stdout"]).decode(errors="replace")
         raise
@@ -84,9 +86,10 @@ def check(
     timeout: float = TIMEOUT,
     output_limit: int = OUTPUT_LIMIT,
     environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
 ) -> str:
     """What a command prints to stdout; also raises HostError when it fails."""
-    done = run(command, timeout=timeout, output_limit=output_limit, environment=environment)
+    done = run(command, timeout=timeout, output_limit=output_limit, environment=environment, directory=directory)
     if done.status:
         raise HostError(f"{_short(command)} failed: {done.message} (exit status {done.status})")
     return done.stdout
@@ -99,16 +102,18 @@ def stream(
     timeout: float,
     stdin: str = "",
     environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
     merge: bool = False,
     grace: float = 0.0,
 ) -> int:
     """Run a command, hand its output on as it comes, and return its exit status.
 
     With ``merge``, stdout is what a terminal would show: both streams in their order. After ``timeout`` seconds the
-    command's process group gets SIGTERM and, ``grace`` seconds later, SIGKILL.
+    command's process group gets SIGTERM and, ``grace`` seconds later, SIGKILL. What the command leaves of its group
+    gets SIGKILL as well.
     """
     deadline = time.monotonic() + timeout
-    process = _start(command, environment, subprocess.STDOUT if merge else subprocess.PIPE)
+    process = _start(command, environment, directory, subprocess.STDOUT if merge else subprocess.PIPE)
     try:
         _exchange(process, stdin.encode(), receive, deadline)
         return process.wait(max(0.0, deadline - time.monotonic()))
@@ -118,11 +123,14 @@ def stream(
         _end(process, grace)
 
 
-def _start(command: Sequence[str], environment: Mapping[str, str] | None, stderr: int) -> subprocess.Popen[bytes]:
+def _start(
+    command: Sequence[str], environment: Mapping[str, str] | None, directory: Path | None, stderr: int
+) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             command,
             env={**os.environ, **(environment or {})},
+            cwd=directory,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -168,14 +176,18 @@ def _feed(descriptor: int, left: memoryview) -> memoryview:
 
 
 def _end(process: subprocess.Popen[bytes], grace: float) -> None:
-    """End a process that still runs, with everything it has started, and close its pipes."""
-    for signal_number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, _DEATH_TIMEOUT)):
-        if process.poll() is None and patience:
-            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-                os.killpg(process.pid, signal_number)
-                process.wait(patience)
+    """End the command's process group, which may outlive the command itself, and close the pipes."""
+    if grace and process.poll() is None:
+        _signal(process, signal.SIGTERM, grace)
+    _signal(process, signal.SIGKILL, _DEATH_TIMEOUT)
     for pipe in _pipes(process).values():
         pipe.close()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals, patience: float) -> None:
+    with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        os.killpg(process.pid, number)
+        process.wait(patience)
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> dict[str, IO[bytes]]:

@@ -16,6 +16,7 @@ MOUNTINFO = Path("/proc/self/mountinfo")
 class Mount:
     """One line of mountinfo; ``super_options`` are those of the file system, not of this mount."""
 
+    id: int
     mount_point: str
     options: tuple[str, ...]
     type: str
@@ -39,10 +40,11 @@ def parse_mountinfo(content: bytes) -> list[Mount]:
         if not line:
             continue
         head, _dash, tail = line.partition(b" - ")
-        _id, _parent, _device, _root, mount_point, options = head.split(b" ")[:6]
+        mount_id, _parent, _device, _root, mount_point, options = head.split(b" ")[:6]
         fs_type, source, super_options = tail.split(b" ", 2)
         mounts.append(
             Mount(
+                int(mount_id),
                 unescape(mount_point),
                 _options(options),
                 os.fsdecode(fs_type),
@@ -64,11 +66,10 @@ def _options(field: bytes) -> tuple[str, ...]:
 
 
 def unescape(field: bytes) -> str:
-    """A field of mountinfo or fstab as text: space, tab, newline and backslash are written as octal numbers."""
+    """A field of mountinfo as text: space, tab, newline and backslash are written as octal numbers."""
     return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8) & 0xFF]), field))
 
 
 def escape(text: str) -> bytes:
-    """The reverse of unescape; also escapes a leading #, which begins a comment in fstab."""
-    special = rb"[\\ \t\n]|^#"
-    return re.sub(special, lambda found: b"\\%03o" % ord(found[0]), os.fsencode(text))
+    """The reverse of unescape."""
+    return re.sub(rb"[\\ \t\n]", lambda found: b"\\%03o" % ord(found[0]), os.fsencode(text))

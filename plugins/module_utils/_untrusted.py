@@ -11,6 +11,7 @@ import base64
 import binascii
 import ipaddress
 import re
+import unicodedata
 from typing import Any
 
 MOST_ADDRESSES = 16
@@ -29,16 +30,31 @@ _HOST_KEY_BYTES = 4096
 # Nix's base 32 leaves out e, o, t and u; a name has at most 211 characters (nix: src/libstore/path.cc).
 _STORE_PATH = re.compile(r"/nix/store/[0-9abcdfghijklmnpqrsvwxyz]{32}-[0-9A-Za-z+?=_-][0-9A-Za-z+.?=_-]{0,210}")
 
-# Control characters but tab and newline, C1 included; marks that change the direction of text; other line separators;
-# lone surrogates, which cannot be encoded; what XML refuses.
-_UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
-)
+_UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+
+# Control characters, and those that are not seen: marks of direction, joiners, tags; lone surrogates, which cannot be
+# encoded; other line separators.
+_UNPRINTABLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+
+
+class _Printable(dict[int, int]):
+    """What each character is shown as. Filled as characters are met."""
+
+    def __missing__(self, code: int) -> int:
+        is_shown = unicodedata.category(chr(code)) not in _UNPRINTABLE and code not in (
+            0xFFFE,
+            0xFFFF,
+        )  # XML refuses these
+        self[code] = code if is_shown else 0xFFFD
+        return self[code]
+
+
+_SHOWN = _Printable({ord(character): ord(character) for character in "\t\n"})
 
 
 def printable(text: str) -> str:
-    """The text with U+FFFD in place of everything that a terminal, XML or HTML would interpret or refuse."""
-    return _UNPRINTABLE.sub("\ufffd", text)
+    """The text with U+FFFD in place of everything that a terminal, XML or HTML would interpret, hide or refuse."""
+    return text.translate(_SHOWN)
 
 
 def address(text: Any) -> str | None:
@@ -55,7 +71,7 @@ def address(text: Any) -> str | None:
     plain = getattr(found, "ipv4_mapped", None) or found
     if plain.is_loopback or plain.is_unspecified or plain.is_multicast or plain.is_link_local:
         return None
-    return str(found)
+    return str(plain)
 
 
 def ssh_host_key(text: Any) -> str | None:
@@ -72,6 +88,13 @@ def ssh_host_key(text: Any) -> str | None:
     name = words[0].encode()
     is_key = blob.startswith(len(name).to_bytes(4, "big") + name) and len(blob) > len(name) + 8
     return f"{words[0]} {words[1]}" if is_key else None
+
+
+def uuid(text: Any) -> str | None:
+    """A UUID as libvirt writes it; None for anything else."""
+    if isinstance(text, str) and _UUID.fullmatch(text):
+        return text.lower()
+    return None
 
 
 def store_path(text: Any) -> str | None:

@@ -24,7 +24,8 @@ options:
   host_keys:
     description:
       - Whether to ask the guest agents for the guests' ssh host keys (ed25519), returned as C(ssh_host_key); null if
-        the agent does not answer. Unlike C(ssh-keyscan), the result cannot be spoofed on the network.
+        the agent does not answer. Unlike C(ssh-keyscan), the result cannot be spoofed on the network. The
+        guest itself may report the key of another machine.
     type: bool
     default: false
 seealso:

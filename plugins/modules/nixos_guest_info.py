@@ -143,7 +143,8 @@ machine:
   description:
     - What the machine runs. C(current_system) and C(booted_system), the system that it ran after the boot, are store
       paths or null. C(profile) is the boot default, null for a system without one, and C(registration) the store path
-      with the registration that Nix loaded at boot.
+      with the registration that Nix loaded at boot. C(uuid) is that of its firmware, null without SMBIOS; a machine
+      with another UUID than its domain is refused.
     - C(needs_restart) says whether O(toplevel) needs other file systems than stage 1 of the booted system has mounted.
     - C(problem) and C(fix) say why a machine is not C(reachable). A domain that does not run is not inspected.
   returned: always, unless libvirt fails
@@ -159,6 +160,7 @@ machine:
     profile: /nix/store/6c2p0v8rk1zfq7yv4h9b0n5q1m3xwdzs-nixos-system-web-26.05
     registration: null
     needs_restart: false
+    uuid: 0d6ac5ab-5e0f-4b3b-9f6e-2f8f5f7f3a11
 problem:
   description: Why no action is permitted, or what failed.
   returned: failure
@@ -214,7 +216,7 @@ def find_domain(module: Module) -> tuple[dict[str, Any] | None, str | None]:
     if not name:
         return None, None
     task.require_libraries(module)
-    with Controller(module.params["uri"], check_mode=True) as controller:
+    with task.connect(module, check_mode=True) as controller:
         facts = controller.describe_domains([name]).get(name, {"name": name, "state": "absent"})
         is_asked = facts["state"] == "running" and not module.params["host_key"]
         return facts, ask_host_key(controller, name) if is_asked else None

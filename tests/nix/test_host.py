@@ -13,7 +13,7 @@ from threading import Event, Thread
 import pytest
 from lxml import etree
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import fstab
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import mount_table
 from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, HOST_MODULE, EvaluationError, World
 
 PYTHON = "python3-with-python3-libvirt-python3-lxml/bin/python3"
@@ -251,9 +251,24 @@ def test_a_value_of_another_type_is_refused(world: World, option: str, value: st
 
 
 def test_shares_are_mounted_before_guests_start_with_the_host(world: World) -> None:
-    """NixOS writes /etc/fstab; the modules write the lines to a file of their own."""
+    rules = world.host("systemd.tmpfiles.rules")
+    (link,) = (rule.split() for rule in rules if "keystone-mounts" in rule)
+    assert link[:2] == ["L+", str(mount_table.PROGRAM)]
     service = world.host("systemd.services.keystone-mounts")
     assert service["before"] == ["libvirtd.service"]
-    assert service["unitConfig"] == {"ConditionPathExists": str(fstab.OWN_TABLE)}
-    assert service["serviceConfig"]["ExecStart"].endswith(f"/bin/mount --all --fstab {fstab.OWN_TABLE}")
-    assert fstab.OWN_SERVICE.name == "keystone-mounts.service"
+    assert service["unitConfig"] == {"ConditionPathExists": str(mount_table.TABLE)}
+    assert service["serviceConfig"]["ExecStart"] == link[-1]
+
+
+def test_the_mounts_are_as_on_other_distributions(world: World) -> None:
+    theirs = (CHECKOUT / "roles/host/files/keystone-mounts.service").read_text()
+    service = world.host("systemd.services.keystone-mounts")
+    for line in (
+        f"ConditionPathExists={mount_table.TABLE}",
+        f"ExecStart={mount_table.PROGRAM}",
+        f"After={service['after'][0]}",
+    ):
+        assert f"\n{line}\n" in theirs
+    assert "RestrictSUIDSGID=" not in theirs
+    assert not service["serviceConfig"]["RestrictSUIDSGID"], "systemd would take openat2(2) away"
+    assert f'TABLE = Path("{mount_table.TABLE}")' in (CHECKOUT / "nix/modules/keystone-mounts").read_text()

@@ -6,8 +6,10 @@ The modules' own examples run in the molecule scenarios lifecycle and default.
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,3 +88,25 @@ def test_variables_in_inventories_exist(name: str) -> None:
     prefixes = tuple(f"{role.rpartition('.')[2]}_" for role in role_options())
     used = set(re.findall(r"\b[a-z_]+(?=:)", yaml.safe_dump(BLOCKS[name])))
     assert {variable for variable in used if variable.startswith(prefixes)} <= every_option
+
+
+def test_what_an_author_has_written_is_data(tmp_path: Path) -> None:
+    """As docs/security.md reads an author's file; instead of the role, a task that uses its variables."""
+    (task,) = next(block for block in LISTS.values() if "authors_vm" in str(block))
+    template = f"{{{{ lookup('ansible.builtin.pipe', 'touch {tmp_path}/owned') }}}}"
+    written = {"memory": 64, "network": template, "shares": [{"source": template}]}
+    (tmp_path / "web.json").write_text(json.dumps(written))
+    copy = {
+        "content": {name: f"{{{{ vm_{name} }}}}" for name in written},
+        "dest": f"{tmp_path}/used.json",
+        "mode": "0600",
+    }
+    variables = json.loads(json.dumps(task["vars"]).replace("/srv/authors", str(tmp_path)))
+    variables["ansible_python_interpreter"] = sys.executable
+    play = {"hosts": "localhost", "tasks": [{"ansible.builtin.copy": copy, "vars": variables}], "gather_facts": False}
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    command = ["ansible-playbook", "--inventory", "localhost,", "--connection", "local", str(tmp_path / "play.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stdout
+    assert json.loads((tmp_path / "used.json").read_text()) == written
+    assert not (tmp_path / "owned").exists()

@@ -15,7 +15,7 @@ CHECKOUT = Path(__file__).parents[2]
 FOLDERS = ("inventory", "nix", "playbooks", "plugins", "roles")
 # Each tree, and what may lie directly in it; None for anything.
 TREES: dict[str, set[str] | None] = {
-    STATE: {"benchmark", "database", "domains", "fstab", "guests"},
+    STATE: {"benchmark", "database", "domains", "guests", "mounts"},
     "/var/cache/keystone-virtiofs": None,
     "/var/log/keystone-virtiofs": None,
     "/run/keystone-virtiofs": None,

@@ -76,7 +76,7 @@ def rename() -> None:
 
 def leave_behind() -> None:
     """What killed runs have left: a temporary file, an empty directory, an unfinished image."""
-    (ETC / ".keystone-new-fstab-abcdefgh").touch()
+    Path("/var/lib/keystone-virtiofs/.keystone-new-mounts-abcdefgh").touch()
     Path("/var/lib/keystone-virtiofs/domains/vm/nosuid").mkdir()
     (IMAGES / ".keystone-new-vm.qcow2-abcdefgh").mkdir()
 

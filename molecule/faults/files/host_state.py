@@ -20,8 +20,7 @@ from ansible_collections.keystone.virtiofs.tests.unit.faults import definition
 
 STATE = Path("/var/lib/keystone-virtiofs")
 LIBVIRT = Path("/var/lib/libvirt")
-FSTAB = ETC / "fstab"
-FSTAB_BEGINNING = b"# mine\n/dev/vda1 / ext4 defaults 0 1\n"
+TABLE = STATE / "mounts"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -50,18 +49,16 @@ def reset() -> None:
     shutil.rmtree(STATE, ignore_errors=True)
     for left in (*IMAGES.iterdir(), *LIBVIRT.glob("swtpm/*"), *LIBVIRT.glob("qemu/nvram/*"), *ETC.glob(".keystone*")):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
-    FSTAB.write_bytes(FSTAB_BEGINNING)
-    FSTAB.chmod(0o640)
 
 
 def read() -> dict[str, Any]:
     """Everything, in a form in which two runs can be compared: identifiers that libvirt draws are left out."""
-    found: dict[str, Any] = {"fstab": sorted(FSTAB.read_text().splitlines())}
+    found: dict[str, Any] = {"mounts at boot": sorted(TABLE.read_text().split("\n")) if TABLE.exists() else []}
     for mount in read_mounts():
         if mount.mount_point.startswith((f"{STATE}/", f"{SOURCES}/")):
             found.setdefault(f"mounts at {mount.mount_point}", []).append(mount.options)
     found.update(_domains())
-    for path in _below(STATE):
+    for path in (path for path in _below(STATE) if path != TABLE):
         found[str(path)] = (*_facts(path), path.read_bytes() if path.is_file() else b"")
     for path in _below(ETC):
         found[str(path)] = _facts(path)

@@ -81,8 +81,8 @@ class Controller:
         with self._locked([name]):
             with self._host_locked():
                 plan = self._plan_share(options)
-                self._execute(name, plan.claims())
-            self._execute(name, plan.actions[len(plan.claims()) :])
+                self._execute(plan, plan.claims())
+            self._execute(plan, plan.actions[len(plan.claims()) :])
         self._confirm([plan], lambda _name: self._plan_share(options))
         return self._result(plan)
 
@@ -92,8 +92,9 @@ class Controller:
         if options["state"] == "present":
             self._preflight.check_shares([options], name)
         plan = planner.plan_share(options, observed, self._preflight.host(name, options, observed))
-        self._conflicts.check_conflicts(plan)
+        self._conflicts.check_conflicts(plan, observed)
         self._preflight.check_start(plan, observed)
+        self._preflight.check_mounts(plan)
         return plan
 
     def describe_domains(self, names: Iterable[str] | None, host_keys: bool = False) -> dict[str, Any]:
@@ -128,9 +129,9 @@ class Controller:
                 plans = [self._plan(options, observed[options["name"]]) for options in wanted]
                 plans += self._plan_purge({name: observed[name] for name in unlisted if name in observed})
                 for plan in plans:
-                    self._execute(plan.name, plan.claims())
+                    self._execute(plan, plan.claims())
             for plan in plans:
-                self._execute(plan.name, plan.actions[len(plan.claims()) :])
+                self._execute(plan, plan.actions[len(plan.claims()) :])
         by_name = {options["name"]: options for options in wanted}
         self._confirm(plans, lambda name: self._plan(by_name[name], self._gateway.observe(name)))
         for options in wanted:
@@ -179,8 +180,9 @@ class Controller:
             )
             options = forwards.resolve_forwards(options, observed, partial(self._conflicts.is_port_taken, name))
         plan = planner.plan_domain(options, observed, self._preflight.host(name, options, observed))
-        self._conflicts.check_conflicts(plan)
+        self._conflicts.check_conflicts(plan, observed)
         self._preflight.check_start(plan, observed)
+        self._preflight.check_mounts(plan)
         self._preflight.warnings += plan.warnings
         return plan
 
@@ -191,9 +193,9 @@ class Controller:
             for name, domain in domains.items()
         ]
 
-    def _execute(self, domain: str, actions: Iterable[Action]) -> None:
+    def _execute(self, plan: Plan, actions: Iterable[Action]) -> None:
         if not self._check_mode:
-            self._executor.execute(domain, actions)
+            self._executor.execute(plan.name, actions, partial(self._conflicts.check_start, plan))
 
     def _confirm(self, plans: Iterable[Plan], plan_again: Callable[[str], Plan]) -> None:
         """Report a definition that another machine's task has overwritten; over a remote URI no lock prevents that."""

@@ -50,9 +50,13 @@ class Executor:
         self._state = state
         self.warnings: list[str] = []
 
-    def execute(self, domain: str, actions: Iterable[Action]) -> None:
-        """Raises HostError and GatewayError; steps done so far are kept, and running the task again continues."""
+    def execute(self, domain: str, actions: Iterable[Action], check: Callable[[Action], None]) -> None:
+        """Raises HostError and GatewayError; steps done so far are kept, and running the task again continues.
+
+        ``check`` refuses an action that something has made unsafe since it was planned.
+        """
         for action in actions:
+            check(action)
             began = time.time()
             try:
                 self._step(domain, action)
@@ -146,11 +150,11 @@ class Executor:
 
     def _create_disk(self, name: str, disk: Mapping[str, Any]) -> None:
         image_format = disk.get("format") or "qcow2"
+        base = disk.get("backing"), disk.get("backing_format")
         if disk.get("pool"):
-            self._gateway.create_volume(disk["pool"], disk["volume"], disk["size"], image_format, disk.get("backing"))
+            self._gateway.create_volume(disk["pool"], disk["volume"], disk["size"], image_format, *base)
         else:
-            backing, backing_format = disk.get("backing"), disk.get("backing_format")
-            disks.create_image(disk["path"], image_format, disk.get("size"), backing, backing_format)
+            disks.create_image(disk["path"], image_format, disk.get("size"), *base)
         self._redefine(name, lambda document: document.note_created_disk(disk_key(disk), pending=False))
 
     def _grow_disk(self, name: str, action: GrowDisk) -> None:

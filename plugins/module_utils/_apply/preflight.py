@@ -9,16 +9,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator
 
-from .._domain import path_safety
 from .._domain.model import (
+    BindReadOnly,
     CreateDisk,
     Define,
     DiskImage,
     Host,
+    MountNosuid,
     Observed,
     Options,
     Plan,
-    Resolved,
     Start,
     disk_key,
 )
@@ -26,11 +26,14 @@ from .._domain.values import CPU_MODES, check_known_name
 from .._errors import InvalidInput, Unsupported, VirtiofsError
 from .._features import Virtiofsd
 from .._host import kvm, limits, probe
-from .._host.files import bind_mounts, disks, leftovers, nosuid, sources, state, wrappers
+from .._host.files import bind_mounts, disks, leftovers, mount_table, nosuid, sources, state, wrappers
 from .._host.gateway import Gateway
 from .conflicts import OtherDomains
 from .describe import dead_shares, stale_shares
+from .disk_files import resolve
 
+# Without these files a domain does not start.
+_NEEDED = ("source", "disk", "iso", "kernel", "initrd")
 # Options of a domain, a share or a disk that name a file or directory of the host.
 _PATH_OPTIONS = ("source", "path", "backing", "iso", "kernel", "initrd", "serial_log")
 
@@ -57,7 +60,7 @@ class Preflight:
         options = options or {}
         virtiofsd = self._find_virtiofsd()
         former = self._former_state(name, observed)
-        named = self._named_paths(options, observed)
+        named = {path: resolve(self._gateway, path) for path in self._named_paths(options, observed)}
         return Host(
             libvirt=self._gateway.libvirt_version(),
             virtiofsd=virtiofsd,
@@ -69,11 +72,12 @@ class Preflight:
             binds=bind_mounts.list_binds(self._state, name) if self._local else {},
             nosuid=self._nosuid(name, former),
             ignores_setuid=self._ignores_setuid(options),
+            owners=sources.other_owners(self._sources(options)),
             dead_shares=frozenset(dead_shares(observed, self._gateway)) if observed else frozenset(),
             stale_shares=frozenset(stale_shares(observed, self._gateway)) if observed else frozenset(),
             wrappers=wrappers.list_wrappers(self._state, name, virtiofsd.path) if self._local and virtiofsd else {},
-            real_paths={path: sources.real_path(path) for path in named},
-            ways={path: sources.way_to(path) for path in named},
+            real_paths={path: place.path for path, place in named.items()},
+            ways={path: place.way for path, place in named.items()},
             images=self._images(options, observed),
             virt_type=self._virt_type(options, observed),
             architecture=self._gateway.architecture(),
@@ -88,7 +92,7 @@ class Preflight:
             return ""
         if not state.has_share_state(self._state, former):
             return ""
-        return "" if any(other == former for other, _document in self._others.without(name)) else former
+        return "" if any(other.name == former for other in self._others.without(name)) else former
 
     def _nosuid(self, name: str, former: str) -> dict[str, bool]:
         """The sources that the domain has mounted with nosuid, also those from before it was renamed."""
@@ -110,18 +114,20 @@ class Preflight:
         """What the task and the definition name, where this host can be asked about it."""
         if not self._local:
             return set()
-        domain = observed and (observed.persistent or observed.live)
-        named = {use.path for use in path_safety.uses("", domain, Resolved)} if domain else set()
+        named = {file.path for document in observed.documents for file in document.files()} if observed else set()
+        named |= {disk_key(disk) for disk in options.get("disks") or ()}
         for item in (options, *(options.get("shares") or ()), *(options.get("disks") or ())):
             named |= {item[option] for option in _PATH_OPTIONS if item.get(option)}
         return named
 
     def _ignores_setuid(self, options: Options) -> frozenset[str]:
         """The task's sources on file systems that the host's administrator has mounted with nosuid and nodev."""
-        if not self._local:
-            return frozenset()
-        named = [share["source"] for share in (options, *(options.get("shares") or ())) if share.get("source")]
-        return frozenset(path for path in map(sources.real_path, named) if nosuid.is_nosuid_by_itself(path))
+        return frozenset(path for path in self._sources(options) if nosuid.is_nosuid_by_itself(path))
+
+    def _sources(self, options: Options) -> set[str]:
+        """The real paths of the task's sources, where this host can be asked about them."""
+        named = {share["source"] for share in (options, *(options.get("shares") or ())) if share.get("source")}
+        return {sources.real_path(path) for path in named} if self._local else set()
 
     def _virt_type(self, options: Options, observed: Observed | None) -> str:
         """What virt_type auto means for a new domain: KVM where a QEMU really runs with it."""
@@ -283,6 +289,8 @@ class Preflight:
         """Raise when a share cannot be given to a guest: libvirt would find out only at the start."""
         if not self._local:
             return
+        shares = list(shares)
+        self.limits().check_shares(shares, name)
         for share in shares:
             try:
                 if not probe.supports_memfd():
@@ -302,16 +310,28 @@ class Preflight:
         define = next((action.document for action in plan.actions if isinstance(action, Define)), observed.persistent)
         made = {disk_key(action.disk) for action in plan.actions if isinstance(action, CreateDisk)}
         for document in filter(None, (define, observed.saved)):
-            for use in path_safety.uses(plan.name, document, Resolved):
-                if use.what == "serial_log" or disk_key({"path": use.stated}) in made:
+            for file in document.files():
+                if file.kind not in _NEEDED or not file.path.startswith("/") or file.path in made:
                     continue
-                if sources.is_missing(use.stated, directory=use.what == "source"):
+                if sources.is_missing(file.path, directory=file.share in document.shares()):
                     raise InvalidInput(
-                        f"{use.what} {use.stated} of the domain does not exist, so the domain cannot start",
-                        fix=f"Restore {use.stated}, or remove the {use.what} from the domain's definition.",
+                        f"{file.kind} {file.path} of the domain does not exist, so the domain cannot start",
+                        fix=f"Restore {file.path}, or remove the {file.kind} from the domain's definition.",
                         domain=plan.name,
-                        share=use.share,
+                        share=file.share,
                     )
+
+    def check_mounts(self, plan: Plan) -> None:
+        """Refuse mounts that the host would lose at its next boot."""
+        if not any(isinstance(action, (BindReadOnly, MountNosuid)) for action in plan.actions):
+            return
+        try:
+            mount_table.require_program()
+        except VirtiofsError as error:
+            error.domain = plan.name
+            if not self._check_mode:
+                raise
+            self.warnings.append(f"{error}, unless an earlier task installs the program")
 
 
 def _check_open_files(count: int) -> None:

@@ -10,6 +10,7 @@ from ansible.module_utils.basic import missing_required_lib
 from .._domain.xml.places import LXML_IMPORT_ERROR
 from .._errors import VirtiofsError
 from .._host.connection import LIBVIRT_IMPORT_ERROR
+from .._host.limits import read_limits
 from .._module import Module
 from .._untrusted import printable
 from .controller import Controller
@@ -19,13 +20,19 @@ def run(module: Module, work: Callable[[Controller], dict[str, Any]]) -> None:
     """Do the work over one connection and leave the module, also when it fails."""
     require_libraries(module)
     try:
-        with Controller(module.params["uri"], module.check_mode) as controller:
+        with connect(module, module.check_mode) as controller:
             result = work(controller)
             for warning in controller.warnings:
                 module.warn(printable(warning))
     except VirtiofsError as error:
         module.fail_json(exception=error, **error.as_result())
     module.exit_json(**result)
+
+
+def connect(module: Module, check_mode: bool) -> Controller:
+    """The connection that a task names, as far as this host lets tasks use it."""
+    read_limits().check_uri(module.params["uri"])
+    return Controller(module.params["uri"], check_mode)
 
 
 def require_libraries(module: Module) -> None:

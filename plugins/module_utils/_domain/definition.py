@@ -12,7 +12,7 @@ from .._errors import InvalidInput
 from .model import DiskImage, Host, Observed, Options, disk_key, given_options
 from .schema import DOMAIN, SHARE
 from .state_paths import ShareBackend, is_foreign, is_wrapper
-from .validation import can_enforce_read_only
+from .validation import can_enforce_read_only, check_backing
 from .values import plain_uuid
 from .xml import codecs
 from .xml.document import DomainXml
@@ -231,9 +231,9 @@ def _adopted_format(disk: Options, image: DiskImage, host: Host, domain: str) ->
             domain=domain,
             fix="Set format: qcow2 if the image was created as such, raw if the guest has written the header.",
         )
-    if image.data_file:
+    if image.flaw:
         raise InvalidInput(
-            f"disk {key} keeps its data in another file, which its header names",
+            f"disk {key} {image.flaw}",
             domain=domain,
             fix="Convert the image with qemu-img convert, or use another one.",
         )
@@ -243,6 +243,15 @@ def _adopted_format(disk: Options, image: DiskImage, host: Host, domain: str) ->
             domain=domain,
             fix="Set backing to that file if the disk should have it, or use another image.",
         )
+    if image.backing:
+        check_backing(key, disk, host, domain)
+        expected = host.images[disk["backing"]].format
+        if image.backing_format != expected:
+            raise InvalidInput(
+                f"disk {key} says in its header that its backing file is {image.backing_format}, but it is {expected}",
+                domain=domain,
+                fix="Correct backing_format, or use another image.",
+            )
     return image.format
 
 

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+from .._features import unavailable
+from .definition import is_users_own
 from .model import (
     Action,
     BindReadOnly,
@@ -24,6 +27,8 @@ from .model import (
 )
 from .state_paths import bound_source, domain_directory, wrapper_flags
 from .xml.document import DomainXml
+
+_ALL_IDS = 2**32 - 1
 
 
 def plan_host_files(listed: Iterable[Options], document: DomainXml, observed: Observed, host: Host, plan: Plan) -> None:
@@ -60,6 +65,34 @@ def plan_host_files(listed: Iterable[Options], document: DomainXml, observed: Ob
     plan.actions = prepare + plan.actions + clean_up
 
 
+def keep_owner(share: dict[str, Any], observed: Observed, host: Host) -> dict[str, Any]:
+    """The share, in which a source that belongs to another user than root keeps its owner, whatever a guest writes.
+
+    Programs of root with the setuid bit would be safe only as long as they stay below the mount with nosuid, and that
+    user can move them away from there, in a mount namespace from before the mount. As with nosuid, this is the default
+    of a share that exposes a source writable for the first time.
+    """
+    before = observed.persistent or observed.live
+    current = before.shares().get(share["tag"]) if before else None
+    daemon = before.share_paths().get(share["tag"], ("", ""))[1] if before else ""
+    after = {**(current or {}), **{option: value for option, value in share.items() if value is not None}}
+    source = _writable_source(after, host)
+    owner = host.owners.get(source or "")
+    if (
+        owner is None
+        or host.session
+        or source in host.ignores_setuid
+        or (current and _writable_source(current, host) == source)
+        or after.get("nosuid") is False
+        or any(after.get(option) for option in ("translate_uid", "translate_gid", "idmap", "socket"))
+        or is_users_own(daemon, host)
+        or unavailable("translate", host.libvirt, host.virtiofsd)
+    ):
+        return share
+    squashed = (f"squash-guest:0:{number}:{_ALL_IDS}" for number in owner)
+    return {**share, **dict(zip(("translate_uid", "translate_gid"), squashed))}
+
+
 def _nosuid_sources(listed: Iterable[Options], shares: Iterable[Options], observed: Observed, host: Host) -> set[str]:
     """The writable sources that are to be mounted with nosuid.
 
@@ -81,4 +114,4 @@ def _nosuid_sources(listed: Iterable[Options], shares: Iterable[Options], observ
 
 def _writable_source(share: Options, host: Host) -> str | None:
     """The real path of the directory that a share lets its guest write to."""
-    return None if share["read_only"] or not share["source"] else host.real_path(share["source"])
+    return None if share.get("read_only") or not share.get("source") else host.real_path(share["source"])

@@ -29,6 +29,11 @@ class Observed:
     saved: DomainXml | None = None  # what a managed save resumes with at the next start
 
     @property
+    def documents(self) -> list[DomainXml]:
+        """All of the domain's definitions, old and new ones; a guest that runs or is saved keeps what it had."""
+        return [document for document in (self.persistent, self.live, self.saved) if document is not None]
+
+    @property
     def is_active(self) -> bool:
         return self.run_state in ("running", "paused")
 
@@ -51,7 +56,8 @@ class DiskImage:
     size: int
     format: str
     backing: str | None = None
-    data_file: bool = False  # its data is in another file, which the header names
+    backing_format: str = ""
+    flaw: str = ""  # why its header must not be followed
     is_block_device: bool = False
     is_public: bool = False  # every user of the host may read it
 
@@ -74,9 +80,10 @@ class Host:
     state: str = STATE
     has_state: bool = False  # the domain has a directory below state
     leftovers: tuple[str, ...] = ()  # temporary files and empty directories of runs that were killed
-    binds: Mapping[str, bool] = field(default_factory=dict)  # target: mounted read-only and in fstab
-    nosuid: Mapping[str, bool] = field(default_factory=dict)  # source: mounted with nosuid for the domain, and in fstab
+    binds: Mapping[str, bool] = field(default_factory=dict)  # target: mounted read-only, also at boot
+    nosuid: Mapping[str, bool] = field(default_factory=dict)  # source: mounted with nosuid for the domain, also at boot
     ignores_setuid: frozenset[str] = frozenset()  # sources on file systems that were mounted with nosuid and nodev
+    owners: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # user and group of sources that are not root's
     dead_shares: frozenset[str] = frozenset()  # tags of the running domain whose virtiofsd has ended
     stale_shares: frozenset[str] = frozenset()  # tags whose virtiofsd serves a directory that was the source once
     wrappers: Mapping[str, bool] = field(default_factory=dict)  # path: starts the virtiofsd that is there now
@@ -251,7 +258,7 @@ class Plan:
     after: dict[str, Any] = field(default_factory=dict)
     restart_reasons: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    new_paths: list[Any] = field(default_factory=list)  # path_safety.Use: files of the host that the plan brings in
+    new_paths: list[Any] = field(default_factory=list)  # path_safety.PathUse: files of the host that the plan brings in
     unsafe_paths_allowed: bool = False
 
     @property

@@ -7,6 +7,7 @@ a disk by an image that names any file of the host.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable
 from typing import Callable, NamedTuple
 
@@ -36,7 +37,8 @@ OPTIONS = {"source", "disk", "backing", "iso", "kernel", "initrd", "serial_log"}
 class PathUse(NamedTuple):
     """A path of the host that a domain uses, as its definition says it and without links.
 
-    ``what`` names the option for messages.
+    ``what`` names the option for messages. ``is_writable``: its guest writes to the file, or to what is in the
+    directory.
     """
 
     domain: str
@@ -46,24 +48,21 @@ class PathUse(NamedTuple):
     share: str | None = None
     is_writable: bool = False
     way: tuple[str, ...] = ()
+    is_shared: bool = False
+
+    @property
+    def is_led(self) -> bool:
+        """Links lead to another place than the one that is stated."""
+        return self.stated.startswith("/") and self.path != posixpath.normpath(self.stated)
 
 
 def uses(name: str, document: DomainXml, resolve: Callable[[str], Resolved]) -> list[PathUse]:
     """Every path that a domain's definition names."""
-
-    def use(what: str, stated: str, share: str | None = None, is_writable: bool = False) -> PathUse:
-        path, way = resolve(stated)
-        return PathUse(name, what, stated, path, share, is_writable, way)
-
-    found = [
-        use("source", share["source"], tag, not share["read_only"])
-        for tag, share in document.shares().items()
-        if share["source"]
+    return [
+        PathUse(name, file.kind, file.path, path, file.share, file.is_written, way, file.is_shared)
+        for file in document.files()
+        for path, way in [resolve(file.path)]
     ]
-    found += [use("disk", disk["path"]) for disk in document.disks() if disk["path"]]
-    options = document.options()
-    found += [use(option, options[option]) for option in ("iso", "kernel", "initrd", "serial_log") if options[option]]
-    return found
 
 
 def new_uses(name: str, wanted: Options, before: DomainXml | None, after: DomainXml, host: Host) -> list[PathUse]:
@@ -78,17 +77,39 @@ def new_uses(name: str, wanted: Options, before: DomainXml | None, after: Domain
 
 def check_path_safety(new: Iterable[PathUse], others: Iterable[PathUse]) -> None:
     """Raise InvalidInput when a new path, or one of the others, would be in a directory that a guest may write to."""
-    others = list(others)
+    exposed = list(others)
     for use in new:
         if use.what == "source":
-            _refuse_system_directory(use)
-        for other in others:
-            if (use.domain, use.what, use.share, use.path) == (other.domain, other.what, other.share, other.path):
-                continue
-            if other.is_writable and _is_in_reach(use, other.path):
-                raise _refusal(use, use, other)
-            if use.is_writable and _is_in_reach(other, use.path):
+            refuse_system_directory(use)
+        for other in exposed:
+            check_reach(use, other)
+            if use.what == "source" and use.is_writable and not _is_same(use, other) and _is_in_reach(other, use.path):
                 raise _refusal(use, other, use)
+
+
+def check_reach(use: PathUse, other: PathUse) -> None:
+    """Raise InvalidInput when a guest that writes to the other path could replace what is used."""
+    if other.what == "source" and other.is_writable and not _is_same(use, other) and _is_in_reach(use, other.path):
+        raise _refusal(use, use, other)
+
+
+def check_files(new: Iterable[PathUse], others: Iterable[PathUse]) -> None:
+    """Raise InvalidInput when one domain would write to a file that another one uses, whatever for."""
+    files = {use.path: use for use in new if use.what != "source"}
+    for other in others:
+        use = files.get(other.path)
+        if use is None or use.domain == other.domain or other.what == "source" or (use.is_shared and other.is_shared):
+            continue
+        if use.is_writable or other.is_writable:
+            raise InvalidInput(
+                f"{use.what} {use.stated} belongs to domain {other.domain}, which has it as {other.what}",
+                fix="Use another file for this domain.",
+                domain=use.domain,
+            )
+
+
+def _is_same(use: PathUse, other: PathUse) -> bool:
+    return (use.domain, use.what, use.share, use.path) == (other.domain, other.what, other.share, other.path)
 
 
 def _is_in_reach(use: PathUse, directory: str) -> bool:
@@ -96,7 +117,7 @@ def _is_in_reach(use: PathUse, directory: str) -> bool:
     return is_below(use.path, directory) or any(is_below(entry, directory) and entry != directory for entry in use.way)
 
 
-def _refuse_system_directory(use: PathUse) -> None:
+def refuse_system_directory(use: PathUse) -> None:
     own_view = f"{STATE}/domains/{use.domain}/view"
     if is_below(use.path, own_view) or any(is_below(use.path, place) for place in _SHARED_STATE):
         return
@@ -120,7 +141,8 @@ def _refusal(use: PathUse, inner: PathUse, outer: PathUse) -> InvalidInput:
     return InvalidInput(
         f"{inner.what} {inner.stated}{whose} {how} {outer.stated}, which share {outer.share}{other} exposes"
         " writable, so the guest could replace it",
-        fix="Use another directory, make the share read_only, or set allow_unsafe_paths if this is intended.",
+        fix="Use another directory, make the share read_only (which a running guest heeds only after a restart), or set"
+        " allow_unsafe_paths if this is intended.",
         domain=use.domain,
         share=inner.share if inner.domain == use.domain else use.share,
     )

@@ -8,12 +8,13 @@ is not executed, so its prediction cannot differ from what a run does.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from .._errors import InvalidInput, Unsupported
 from .definition import adopt_running_share, replace_foreign_paths, set_shares, wanted_definition
 from .diff import domain_view, domain_view_after, share_view, state_of
-from .host_files import plan_host_files
+from .host_files import keep_owner, plan_host_files
 from .model import (
     Action,
     ChangeMedium,
@@ -61,16 +62,18 @@ def plan_domain(wanted: Options, observed: Observed, host: Host) -> Plan:
     """The plan that brings a domain to the wanted state. ``wanted`` has passed check_domain and resolve_forwards."""
     plan = Plan(wanted["name"])
     if wanted["state"] == "absent":
+        plan.unsafe_paths_allowed = bool(wanted.get("allow_unsafe_paths"))
         _plan_absent(wanted, observed, host, plan)
         _check_reach(plan, host)
         return plan
     check_transience(wanted["name"], observed)
     if observed.persistent is None:
         check_new_domain(wanted["name"])
-    shares = [normalised(share, host.real_path) for share in wanted.get("shares") or ()]
+    listed = (normalised(share, host.real_path) for share in wanted.get("shares") or ())
+    shares = [keep_owner(share, observed, host) for share in listed]
     check_features(shares, host, wanted["name"])
     document = wanted_definition(wanted, shares, observed, host)
-    _plan_paths(wanted["name"], wanted, observed.persistent, document, host, plan)
+    _plan_paths(wanted["name"], wanted, observed, document, host, plan)
     resumes = wanted["state"] == "running" and observed.managed_save
     then = observed.resumed() if resumes else observed
     disks = _plan_disks(wanted, then, host, plan)
@@ -151,14 +154,16 @@ def _wanted_ports(wanted: Options, observed: Observed, document: DomainXml) -> i
     return int(next(option.initial for option in PARTS if option.option == "hotplug_ports"))
 
 
-def _plan_paths(
-    name: str, wanted: Options, before: DomainXml | None, document: DomainXml, host: Host, plan: Plan
-) -> None:
-    """Check the new paths against the domain itself; the caller checks them against other domains."""
-    plan.new_paths = new_uses(name, wanted, before, document, host)
+def _plan_paths(name: str, wanted: Options, observed: Observed, document: DomainXml, host: Host, plan: Plan) -> None:
+    """Check the new paths against the domain itself; the caller checks them against other domains.
+
+    A guest that runs, or that is saved, keeps what it had, whatever the new definition says.
+    """
+    plan.new_paths = new_uses(name, wanted, observed.persistent or observed.live, document, host)
     plan.unsafe_paths_allowed = bool(wanted.get("allow_unsafe_paths"))
     if not plan.unsafe_paths_allowed:
-        check_path_safety(plan.new_paths, uses(name, document, host.resolve))
+        own = replace(observed, persistent=document).documents
+        check_path_safety(plan.new_paths, [use for each in own for use in uses(name, each, host.resolve)])
 
 
 def _plan_define(document: DomainXml, observed: Observed, plan: Plan) -> None:
@@ -288,12 +293,13 @@ def plan_share(wanted: Options, observed: Observed, host: Host) -> Plan:
 
 def _plan_share_present(wanted: Options, document: DomainXml, observed: Observed, host: Host, plan: Plan) -> None:
     share = normalised({option.option: wanted.get(option.option) for option in SHARE}, host.real_path)
+    share = keep_owner(share, observed, host)
     check_features([share], host, wanted["domain"])
     live = observed.live
     if live is not None and wanted["tag"] not in document.shares() and wanted["tag"] in live.shares():
         adopt_running_share(document, live, wanted["tag"], host)
     set_shares(document, [share], host)
-    _plan_paths(wanted["domain"], wanted, observed.persistent or observed.live, document, host, plan)
+    _plan_paths(wanted["domain"], wanted, observed, document, host, plan)
     if observed.persistent is not None:
         _plan_define(document, observed, plan)
     if observed.live is None:

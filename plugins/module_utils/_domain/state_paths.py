@@ -18,7 +18,7 @@ STATE = "/var/lib/keystone-virtiofs"
 ``domains/<domain>/``: ``ro`` (read-only bind mounts), ``nosuid`` (markers of sources that are mounted with nosuid),
 ``bin`` (wrappers of virtiofsd), ``boot`` (kernel and initrd of a directly booted system), ``view`` (the part of the
 store that the guest is shown). ``guests/``: ``ssh`` (the key that opens each guest), ``known_hosts``. ``database/``: a
-copy of the Nix database for guests. ``fstab``: the mounts of a NixOS host. ``benchmark/``: data of a run.
+copy of the Nix database for guests. ``mounts``: the mounts to make at boot. ``benchmark/``: data of a run.
 """
 
 SESSION_STATE = ".local/share/keystone-virtiofs"

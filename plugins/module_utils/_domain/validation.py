@@ -186,6 +186,19 @@ def check_new_disk(disk: Options, host: Host, known: Container[str], domain: str
         raise InvalidInput(f"disk {key} does not exist", domain=domain, fix=fix)
     if not backing or not host.local:
         return
+    check_backing(key, disk, host, domain)
+    original = host.images[backing]
+    if disk.get("size") and disk["size"] < original.size:
+        raise InvalidInput(
+            f"disk {key}: size {disk['size']} MiB is less than the {original.size} MiB of its backing image",
+            domain=domain,
+            fix="Increase size, or omit it to use the size of the backing image.",
+        )
+
+
+def check_backing(key: str, disk: Options, host: Host, domain: str) -> None:
+    """Raise InvalidInput for a backing image by which QEMU would open more than the task names."""
+    backing = disk["backing"]
     original = host.images.get(backing)
     if original is None:
         problem = f"disk {key}: its backing image {backing} does not exist"
@@ -196,15 +209,10 @@ def check_new_disk(disk: Options, host: Host, known: Container[str], domain: str
             domain=domain,
             fix="Set backing_format: qcow2 if the image was created as such, raw if a guest has written the header.",
         )
-    if original.data_file:
+    flaw = original.flaw or (original.backing and f"is based on {original.backing}, which the task does not name")
+    if flaw:
         raise InvalidInput(
-            f"disk {key}: its backing image {backing} keeps its data in another file, which its header names",
+            f"disk {key}: its backing image {backing} {flaw}",
             domain=domain,
             fix="Convert the image with qemu-img convert, or use another one.",
-        )
-    if disk.get("size") and disk["size"] < original.size:
-        raise InvalidInput(
-            f"disk {key}: size {disk['size']} MiB is less than the {original.size} MiB of its backing image",
-            domain=domain,
-            fix="Increase size, or omit it to use the size of the backing image.",
         )

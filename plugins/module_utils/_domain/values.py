@@ -35,6 +35,24 @@ def check_characters(text: str) -> str | None:
     return f"{text[:100]!r} contains a control character" if _CONTROL.search(text) else None
 
 
+# What libvirt takes beyond these runs commands (command, netcat) or reads other places. The roles have this, too.
+URI_PATTERN = (
+    r"test:///[\w./-]+|(qemu(\+unix)?:///|qemu(\+(ssh|tls))?://([\w.-]+@)?(\w[\w.-]*|\[[0-9A-Fa-f:]+\])(:[0-9]+)?/)"
+    r"(system|session)([?&]((socket|keyfile)=/[\w./-]+|no_verify=1))*"
+)
+_URI = re.compile(URI_PATTERN, re.ASCII)
+
+
+def check_uri(uri: str) -> str | None:
+    """A connection of libvirt that only connects: some parameters of a URI are commands that libvirt runs."""
+    if _URI.fullmatch(uri):
+        return None
+    return (
+        f"{uri[:200]!r} is not qemu:///system, qemu:///session or a remote form of these with no other parameters than"
+        " socket, keyfile and no_verify=1"
+    )
+
+
 def check_document(text: str) -> str | None:
     """An XML document; what is wrong in it is found when it is parsed."""
     return None if text.strip() else "the document is empty"

@@ -20,7 +20,8 @@ else:
     # libvirt's default handler prints every error to stderr, also those that are expected and handled.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
 
-from .._errors import GatewayError
+from .._domain.values import check_uri
+from .._errors import GatewayError, InvalidInput
 from . import libvirt_fixes
 
 
@@ -45,6 +46,12 @@ class Connection:
     """One connection to libvirt, which lasts as long as its context."""
 
     def __init__(self, uri: str) -> None:
+        problem = check_uri(uri)
+        if problem:
+            raise InvalidInput(
+                f"uri: {problem}",
+                fix="Correct uri, such as qemu+ssh://root@host/system; set the rest in libvirt's own configuration.",
+            )
         self.uri = uri
         with translated(f"cannot connect to {uri}", by_code=libvirt_fixes.CONNECT):
             self._connection = libvirt.open(uri)

@@ -15,7 +15,7 @@ from .._domain.xml.storage import pool_file, volume_xml
 from .._errors import GatewayError, WaitTimeout
 from .._untrusted import MOST_ADDRESSES, address
 from .._waiting import wait_until
-from . import libvirt_fixes
+from . import libvirt_fixes, ports
 from .agent import AGENT_TIMEOUT, GuestAgent
 from .connection import Connection, translated
 
@@ -116,7 +116,11 @@ class Gateway(Connection):
         return None
 
     def addresses(self, name: str) -> list[str]:
-        """The IP addresses of a running domain, from DHCP leases (the newest first), else from the guest agent."""
+        """The IP addresses of a running domain, from DHCP leases (the newest first), else from the guest agent.
+
+        The agent may name another machine: the addresses of this one and those that other guests have leased are left
+        out.
+        """
         domain = self._find(name)
         if domain is None:
             return []
@@ -124,7 +128,16 @@ class Gateway(Connection):
         if leased:
             return leased
         self._limit_agent(domain)
-        return _addresses(domain, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
+        told = _addresses(domain, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
+        others = self._leased() if told else set()
+        return [found for found in told if found not in others and (self.is_remote or not ports.is_own(found))]
+
+    def _leased(self) -> set[str]:
+        """All addresses that libvirt's networks have leased."""
+        with suppress(libvirt.libvirtError):  # a driver without networks
+            networks = self._connection.listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
+            return {lease["ipaddr"] for network in networks for lease in network.DHCPLeases()}
+        return set()
 
     def agent(self, name: str) -> GuestAgent:
         """The guest agent of a domain."""
@@ -310,10 +323,10 @@ class Gateway(Connection):
         with translated(f"cannot grow disk {target}", name):
             self._domain(name).blockResize(target, size * 2**20, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
-    def create_volume(self, pool: str, name: str, size: int, image_format: str, backing: str | None) -> None:
-        """Create a volume of ``size`` MiB."""
+    def create_volume(self, pool: str, name: str, size: int, image_format: str, *base: str | None) -> None:
+        """Create a volume of ``size`` MiB; ``base`` is a backing image and its format."""
         with translated(f"cannot create volume {pool}/{name}"):
-            text = volume_xml(name, size, image_format, backing)
+            text = volume_xml(name, size, image_format, *base)
             self._connection.storagePoolLookupByName(pool).createXML(text)
 
     def resize_volume(self, pool: str, name: str, size: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 from .._domain.model import Options
 from .._domain.path_safety import PathUse
-from .._domain.schema import is_below
+from .._domain.schema import URI, is_below
 from .._errors import HostError, InvalidInput
 
 FILE = Path("/etc/keystone-virtiofs/limits.json")
@@ -23,10 +23,15 @@ Allowed = Optional[tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Limits:
-    """``sources`` of shares, directories of ``images`` (disks, media, kernels, logs), ``networks`` and ``bridges``."""
+    """``sources`` of shares, directories of ``images`` (disks, media, kernels) and ``logs``, ``networks``, ``bridges``.
+
+    A guest decides what is in its log, which QEMU writes as root has opened it, so logs are never without a limit where
+    others have one. "user" among the networks is user networking, in which a guest reaches what its host reaches.
+    """
 
     sources: Allowed = None
     images: Allowed = None
+    logs: Allowed = ("/var/log/libvirt/qemu",)
     networks: Allowed = None
     bridges: Allowed = None
 
@@ -45,9 +50,31 @@ class Limits:
                     domain=use.domain,
                     share=use.share,
                 )
-            option, allowed = ("sources", self.sources) if use.what == "source" else ("images", self.images)
+            option = {"source": "sources", "serial_log": "logs"}.get(use.what, "images")
+            allowed = getattr(self, option) if self.exist else None
             if allowed is not None and not any(is_below(use.path, directory) for directory in allowed):
                 raise _refusal(f"{use.what} {use.stated}", option, use.domain, use.share)
+
+    def check_uri(self, uri: str) -> None:
+        """Raise InvalidInput for a libvirt that these limits would not reach."""
+        if self.exist and uri != URI.default and not uri.startswith("test:"):
+            raise InvalidInput(
+                f"uri: {FILE} on this host limits what domains may use, and does not reach {uri}",
+                fix=f"Omit uri, or set it to {URI.default}.",
+            )
+
+    def check_shares(self, shares: Iterable[Options], domain: str) -> None:
+        """Raise InvalidInput for a share that would be no directory of ``sources``, or would let setuid programs in."""
+        for share in shares:
+            problem = "the daemon behind a socket" if share.get("socket") else "setuid programs of a guest"
+            option = "socket" if share.get("socket") else "nosuid" if share.get("nosuid") is False else None
+            if self.exist and option:
+                raise InvalidInput(
+                    f"{option}: {FILE} on this host limits what domains may use, and {problem} could be anything",
+                    fix=f"Omit {option}.",
+                    domain=domain,
+                    share=share["tag"],
+                )
 
     def check_options(self, options: Options) -> None:
         """Raise InvalidInput for a network, a bridge or an XML document that the limits exclude."""
@@ -59,10 +86,11 @@ class Limits:
                 domain=name,
             )
         for interface in options.get("interfaces") or ():
-            kind, source = interface["type"], interface.get("source") or "default"
+            kind = interface["type"]
+            source = "user" if kind == "user" else interface.get("source") or "default"
             option, allowed = ("bridges", self.bridges) if kind == "bridge" else ("networks", self.networks)
-            if kind != "user" and allowed is not None and source not in allowed:
-                raise _refusal(f"{kind} {source}", option, name)
+            if allowed is not None and source not in allowed:
+                raise _refusal(f"network {source}" if kind == "user" else f"{kind} {source}", option, name)
 
 
 def read_limits() -> Limits:

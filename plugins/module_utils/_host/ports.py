@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""TCP ports of the host: which are free to forward, and whether a guest's ssh server answers."""
+"""Addresses and TCP ports: which are the host's, which are free to forward, and whether an ssh server answers."""
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 
 
@@ -17,6 +18,17 @@ def is_port_taken(address: str, port: int) -> bool:
         except OSError:
             return True
     return False
+
+
+def is_own(address: str) -> bool:
+    """Whether an IP address is one of this machine. Nothing is sent: the kernel answers, as it chooses the source."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+            return ipaddress.ip_address(probe.getsockname()[0]) == ipaddress.ip_address(address)
+    except OSError:  # no route to it, so it is elsewhere
+        return False
 
 
 def ssh_answers(address: str, port: int) -> bool:

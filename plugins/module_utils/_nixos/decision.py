@@ -25,6 +25,7 @@ class Vm:
     direct_system: str | None = None  # the system of the host's store that the domain boots directly
     address: str | None = None  # of its ssh server
     port: int | None = None
+    uuid: str | None = None
 
     @classmethod
     def of(cls, facts: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Vm | None:
@@ -36,7 +37,7 @@ class Vm:
             return None
         ssh = facts.get("ssh") or {}
         init = _DIRECT_SYSTEM.search(facts.get("cmdline") or "")
-        return cls(facts["state"], init and init[1], ssh.get("host"), ssh.get("port"))
+        return cls(facts["state"], init and init[1], ssh.get("host"), ssh.get("port"), facts.get("uuid"))
 
     @property
     def is_running(self) -> bool:
@@ -75,6 +76,7 @@ class Machine:
     profile: str | None = None  # the boot default
     registration: str | None = None  # of the store paths that were valid from boot on
     needs_restart: bool = False  # for the requested system, because stage 1 has mounted other file systems
+    uuid: str | None = None  # None where the machine's firmware has no SMBIOS
 
     @property
     def is_installer(self) -> bool:
@@ -122,6 +124,7 @@ class Decision:
 
 def decide(vm: Vm | None, machine: Machine, request: SystemRequest) -> Decision:
     """The one thing to do; raises InvalidInput if no action is permitted. ``vm`` is None for a machine without one."""
+    _require_identity(vm, machine, request)
     boots_directly = vm is not None and vm.direct_system is not None
     if request.method == "direct" or (request.method == "auto" and boots_directly):
         action, reason = _boot_or_switch(vm, machine, request)
@@ -159,6 +162,24 @@ def _install_or_switch(vm: Vm | None, machine: Machine, request: SystemRequest) 
             fix="Set method (role variable nixos_guest_method) to install or auto.",
         )
     return _install(machine, request)
+
+
+def _require_identity(vm: Vm | None, machine: Machine, request: SystemRequest) -> None:
+    """Refuse another machine than the domain, to which the domain's guest has led: it names address and host key.
+
+    The guest may also pass ssh's connection on. Only the host key decides which machine answers, and that one has no
+    reason to lie.
+    """
+    if vm is None or None in (vm.uuid, machine.uuid) or vm.uuid == machine.uuid:
+        return
+    raise InvalidInput(
+        f"{request.name}: the machine that answers is not the domain: its UUID is {machine.uuid}, and the domain's is"
+        f" {vm.uuid}",
+        fix=(
+            "Check what runs in the guest: its guest agent names the address and the host key. To reach the domain"
+            " itself, set address and host_key (role variables nixos_guest_address and nixos_guest_host_key)."
+        ),
+    )
 
 
 def _require_answer(vm: Vm | None, machine: Machine, request: SystemRequest) -> None:

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .._errors import VirtiofsError
-from .._untrusted import store_path
+from .._untrusted import store_path, uuid
 from .decision import Machine
 from .stage1 import needs_other_mounts
 
 if TYPE_CHECKING:
     from .ssh import Connection
 
-# One line for each: what os-release says (a NixOS may have it in ID_LIKE alone), then where the links lead, then the
-# registration that the kernel's command line names.
+# One line for each: the machine's UUID (where its firmware has SMBIOS), what os-release says (a NixOS may have it in
+# ID_LIKE alone), then where the links lead, then the registration that the kernel's command line names.
 _INSPECT = """\
+cat /sys/class/dmi/id/product_uuid 2>/dev/null || echo
 [ ! -r /etc/os-release ] || . /etc/os-release
 echo "$ID $ID_LIKE"
 echo "$VARIANT_ID"
@@ -32,7 +33,7 @@ _BOOTED_FSTAB = "cat /run/booted-system/etc/fstab 2>/dev/null || true"
 
 # os-release(5) allows no other characters in an identifier.
 _IDENTIFIER = re.compile(r"[a-z0-9._-]{1,64}")
-_LINES = 6
+_LINES = 7
 
 
 def inspect(guest: Connection, toplevel: str) -> Machine:
@@ -56,7 +57,7 @@ def needs_restart(guest: Connection, toplevel: str) -> bool:
 
 def parse(answer: str) -> Machine:
     """The machine as it describes itself; a value that has another form than it must have counts as missing."""
-    ids, variant_id, *paths = [*answer.split("\n", _LINES), *([""] * _LINES)][:_LINES]
+    machine_uuid, ids, variant_id, *paths = [*answer.split("\n", _LINES), *([""] * _LINES)][:_LINES]
     current, booted, profile, registration = map(store_path, paths)
     return Machine(
         reachable=True,
@@ -66,6 +67,7 @@ def parse(answer: str) -> Machine:
         booted_system=booted,
         profile=profile,
         registration=registration,
+        uuid=uuid(machine_uuid),
     )
 
 

@@ -26,6 +26,17 @@ def test_the_guest_knows_the_workloads_that_are_asked_of_it() -> None:
     assert set(WORKLOADS) <= functions
 
 
+def commands() -> list[dict[str, Any]]:
+    tasks = [task for file in (ROLE / "tasks").glob("*.yml") for task in yaml.safe_load(file.read_text())]
+    tasks += [inner for task in tasks for part in ("block", "always") for inner in task.get(part, ())]
+    return [task for task in tasks if {f"ansible.builtin.{name}" for name in ("command", "script", "shell")} & {*task}]
+
+
+@pytest.mark.parametrize("task", commands(), ids=lambda task: task["name"])
+def test_a_command_has_a_limit_of_time(task: dict[str, Any]) -> None:
+    assert task["timeout"] == "{{ _benchmark_timeout }}"
+
+
 def test_the_role_says_which_workloads_there_are() -> None:
     spec = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
     assert spec["benchmark_workloads"]["choices"] == WORKLOADS

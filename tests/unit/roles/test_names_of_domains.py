@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from jinja2 import Environment
+
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain import values
 
 CHECKOUT = Path(__file__).parents[3]
 TASKS = {"vm": ("main",), "verify": ("main", "absent")}
@@ -44,6 +48,59 @@ def test_a_name_that_is_a_path_or_an_option_is_refused_first(tmp_path: Path, rol
     said = run_tasks(tmp_path, role, tasks, **{f"{role}_{'name' if role == 'vm' else 'domain'}": name})
     assert REFUSED in said
     assert said.count("TASK [") <= 3, "only the role's inclusion and the check of its variables come before"
+
+
+URI = "qemu+ext://x/system?command=/bin/false"
+
+
+@pytest.mark.parametrize(("role", "tasks"), [(role, name) for role, names in TASKS.items() for name in names])
+def test_a_uri_that_is_a_command_is_refused_before_virsh_runs(tmp_path: Path, role: str, tasks: str) -> None:
+    names = {"vm": {"vm_name": "x"}, "verify": {"verify_domain": "x"}}[role]
+    said = run_tasks(tmp_path, role, tasks, **names, **{f"{role}_uri": URI})
+    assert f"{role}_uri ({json.dumps(URI)}) must be qemu:///system" in said.replace('\\"', '"')
+
+
+@pytest.mark.parametrize("file", ["roles/vm/vars/main.yml", "roles/verify/vars/main/scripts.yml"])
+def test_roles_and_modules_take_the_same_uris(file: str) -> None:
+    assert f"(?a)({values.URI_PATTERN})\\Z" in (CHECKOUT / file).read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "log", "is_removed"),
+    [
+        *(("web", f"web{end}", True) for end in (".log", ".log.0", "-serial.log", "-fs0-virtiofsd.log", "-swtpm.log")),
+        *(("web", log, False) for log in ("web2.log", "web.log.log", "web-two.log", "web-serial-2.log", "a-web.log")),
+        ("*", "web.log", False),
+        ("w.b", "web.log", False),
+        ("[w]eb", "web.log", False),
+    ],
+)
+def test_only_the_logs_of_the_vm_are_removed(name: str, log: str, is_removed: bool) -> None:
+    tasks = yaml.safe_load((CHECKOUT / "roles/vm/tasks/absent.yml").read_text())
+    find = next(task["ansible.builtin.find"] for task in tasks if task["name"] == "Find the logs of the VM")
+    assert find["use_regex"]
+    [pattern] = find["patterns"]
+    said = pattern.replace("{{ vm_name | regex_escape }}", re.escape(name))
+    assert bool(re.match(said, log)) is is_removed
+
+
+@pytest.mark.parametrize(
+    ("limits", "firewall", "uri", "expected"),
+    [
+        (False, False, "qemu:///session", True),
+        (True, True, "qemu:///system", True),
+        (True, False, "qemu:///system", False),
+        (True, True, "qemu+ssh://host/system", False),
+    ],
+)
+def test_with_limits_a_network_has_the_firewall(limits: bool, firewall: bool, uri: str, expected: bool) -> None:
+    tasks = yaml.safe_load((CHECKOUT / "roles/vm/tasks/network.yml").read_text())
+    block = next(task["block"] for task in tasks if task["name"] == "Check what a new network needs")
+    names = [task["name"] for task in block]
+    task = block[names.index("Require the firewall and the local libvirt where the host has limits")]
+    found = Environment().compile_expression(task["ansible.builtin.assert"]["that"])  # noqa: S701 - no HTML
+    given = {"_vm_limits": {"rc": 0 if limits else 1}, "vm_network_firewall": firewall, "vm_uri": uri}
+    assert found(**given) is expected
 
 
 @pytest.mark.parametrize("name", ["my web", "web-1.example.org"])

@@ -83,8 +83,8 @@ def commands() -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("task", commands(), ids=lambda task: task["name"])
-def test_a_command_in_a_guest_has_a_limit_of_time(task: dict[str, Any]) -> None:
-    """A guest that answers nothing would stop the playbook for good."""
-    if "delegate_to" not in task:
-        assert task["timeout"] == "{{ verify_check_timeout }}"
-        assert task["ignore_errors"] is True  # the guest's other checks run, and the report says what was found
+def test_a_command_has_a_limit_of_time(task: dict[str, Any]) -> None:
+    """A guest that answers nothing, or fills what it shares with its host, would stop the playbook for good."""
+    assert task["timeout"] == "{{ verify_check_timeout }}"
+    # The other checks run, and the report says what was found. What the last task leaves behind is an error.
+    assert task.get("ignore_errors", False) is (task["name"] != "Remove the path from the host's store")

@@ -24,7 +24,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import V
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host import gateway, limits, lock, ports, probe
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import (
     bind_mounts,
-    fstab,
+    mount_table,
     mounting,
     nosuid,
     state,
@@ -36,7 +36,6 @@ from ansible_collections.keystone.virtiofs.tests.unit.simulation.definitions imp
 from ansible_collections.keystone.virtiofs.tests.unit.simulation.driver import Libvirt
 
 URI = "qemu:///system"
-FOREIGN_FSTAB = "# static file system information\nUUID=1234-abcd / ext4 errors=remount-ro 0 1\n"
 Result = dict[str, Any]
 _THEIRS = """\
 <domain type='qemu'><name>theirs</name><memory unit='KiB'>131072</memory><vcpu>1</vcpu>
@@ -72,10 +71,11 @@ class SimulatedHost:
         self.generation = support.BOOKWORM if is_old else support.TRIXIE
         assert self.generation.virtiofsd is not None
         self.libvirt = Libvirt(self.generation.libvirt, self.generation.virtiofsd.path, self)
-        self.mounts = [Mount("/", ("rw",), "ext4", "/dev/vda1", ("rw",))]
+        self.mounts = [Mount(0, "/", ("rw",), "ext4", "/dev/vda1", ("rw",))]
         self.state = root / ".local/share/keystone-virtiofs"
-        self.fstab = root / "fstab"
-        self.fstab.write_text(FOREIGN_FSTAB)
+        self.table = self.state / "mounts"
+        self.boot_program = root / "keystone-mounts"
+        self.boot_program.touch()
         (self.state / "domains").mkdir(parents=True)
         for name in ("one", "two", "theirs"):
             (root / "srv" / name).mkdir(parents=True)
@@ -127,11 +127,10 @@ class SimulatedHost:
         ours = str(self.state)
         return {
             "domain": self._of_domain("theirs"),
-            "fstab": [line for line in self.fstab.read_text().split("\n") if "x-systemd.before" not in line],
             "files": {
                 str(path): _content(path)
                 for path in sorted(self.root.rglob("*"))
-                if not str(path).startswith(ours) and path.name not in ("fstab", "vm.img", "web.img")
+                if not str(path).startswith(ours) and path.name not in ("vm.img", "web.img")
             },
             "mounts": [mount for mount in self.mounts if not mount.mount_point.startswith(str(self.root))],
         }
@@ -178,7 +177,7 @@ class SimulatedHost:
 
     def bind(self, source: str, target: str, flags: int) -> None:
         options = [name for name, flag in _FLAGS.items() if flags & flag]
-        self.mounts.append(Mount(target, tuple(options or ["rw"]), "ext4", source, ("rw",)))
+        self.mounts.append(Mount(0, target, tuple(options or ["rw"]), "ext4", source, ("rw",)))
 
     def unmount_once(self, target: str) -> None:
         mount = next(mount for mount in reversed(self.mounts) if mount.mount_point == target)
@@ -187,16 +186,14 @@ class SimulatedHost:
         self.mounts.reverse()
 
     def reboot(self) -> None:
-        """Everything stops; fstab is mounted, and then domains with autostart are started."""
+        """Everything stops; the table is mounted, and then domains with autostart are started."""
         for domain in list(self.libvirt.domains.values()):
             if domain.live is not None:
                 domain.destroy()
         self.mounts = self.mounts[:1]
-        for line in self.fstab.read_text().split("\n"):
-            fields = [unescape(field.encode()) for field in line.split(" ")]
-            if len(fields) > 3 and "bind" in fields[3].split(","):
-                flags = sum(flag for name, flag in _FLAGS.items() if name in fields[3].split(","))
-                self.bind(fields[0], fields[1], flags)
+        for line in self.table.read_text().split("\n")[:-1] if self.table.exists() else ():
+            source, target, flags = (unescape(field.encode()) for field in line.split(" "))
+            self.bind(source, target, sum(_FLAGS[name] for name in flags.split(",")))
         for domain in self.libvirt.domains.values():
             if domain.starts_with_host:
                 with suppress(libvirt.libvirtError):
@@ -241,7 +238,8 @@ def simulated_host(*, is_old: bool = False) -> Iterator[SimulatedHost]:
         patch.setattr(libvirt, "open", lambda _uri: host.libvirt)
         patch.setattr(state, "state_root", lambda _session: str(host.state))
         patch.setattr(probe, "find_virtiofsd", lambda _folders: host.generation.virtiofsd)
-        patch.setattr(fstab, "FSTAB", host.fstab)
+        patch.setattr(mount_table, "TABLE", host.table)
+        patch.setattr(mount_table, "PROGRAM", host.boot_program)
         patch.setattr(limits, "FILE", root / "limits.json")
         patch.setattr(lock, "exclusive", lambda _name: nullcontext())
         patch.setattr(ports, "is_port_taken", lambda _address, _port: False)

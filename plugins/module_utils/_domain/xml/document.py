@@ -17,6 +17,7 @@ from ..state_paths import ShareBackend
 from . import hotplug, mark, memory
 from .canonical import digest
 from .disks import cdrom, free_target, write_medium
+from .files import File, read_files
 from .mark import NAMESPACE, drop_unused_mark, ensure_mark, find_mark, replace_mark
 from .network import read_interfaces, write_interfaces
 from .parsing import parse
@@ -344,6 +345,10 @@ class DomainXml:
 
     def _disk_elements(self) -> Iterator[Element]:
         return (e for e in self.root.iterfind("devices/disk") if e.get("device", "disk") == "disk")
+
+    def files(self) -> list[File]:
+        """Every file of the host that the document names."""
+        return read_files(self.root)
 
     # Interfaces.
 

@@ -7,7 +7,7 @@ from .parsing import parse
 from .places import etree, put
 
 
-def volume_xml(name: str, size: int, image_format: str, backing: str | None) -> str:
+def volume_xml(name: str, size: int, image_format: str, backing: str | None, backing_format: str | None = None) -> str:
     """A new storage volume of ``size`` MiB."""
     volume = etree.Element("volume")
     put(volume, "name", name)
@@ -16,6 +16,7 @@ def volume_xml(name: str, size: int, image_format: str, backing: str | None) -> 
     put(volume, "target/format/@type", image_format)
     if backing:
         put(volume, "backingStore/path", backing)
+        put(volume, "backingStore/format/@type", backing_format)
     return str(etree.tostring(volume, encoding="unicode"))
 
 

@@ -39,15 +39,37 @@ def read_image(path: str, image_format: str | None = None) -> DiskImage | None:
     with _open(path) as descriptor:
         if descriptor is None:
             return None
-        if stat.S_ISBLK(os.fstat(descriptor).st_mode):
-            return DiskImage(_length(descriptor), image_format or "raw", is_block_device=True)
-        known = image_format or _recorded_format(descriptor)
-        is_public = bool(os.fstat(descriptor).st_mode & stat.S_IROTH)
+        mode = os.fstat(descriptor).st_mode
+        is_block_device = stat.S_ISBLK(mode)
+        is_public = bool(mode & stat.S_IROTH) and not is_block_device
+        known = image_format or ("raw" if is_block_device else _recorded_format(descriptor))
         if known == "raw" or (not known and os.pread(descriptor, 4, 0) != qcow2.MAGIC):
-            return DiskImage(_length(descriptor), "raw", is_public=is_public)
+            return DiskImage(_length(descriptor), "raw", is_block_device=is_block_device, is_public=is_public)
         header = _header(path, descriptor)
-        backing = str(Path(path).parent / header.backing) if header.backing else None
-        return DiskImage(header.size // MIB, known or "", backing, data_file=header.data_file, is_public=is_public)
+        return DiskImage(
+            header.size // MIB,
+            known or "",
+            _backing_path(path, header),
+            header.backing_format,
+            _flaw(header),
+            is_block_device,
+            is_public,
+        )
+
+
+def _backing_path(path: str, header: qcow2.Header) -> str | None:
+    return str(Path(path).parent / header.backing) if header.backing else None
+
+
+def _flaw(header: qcow2.Header) -> str:
+    """Why a header must not be followed: QEMU would open what is no path, or guess a format."""
+    if header.data_file:
+        return "keeps its data in another file, which its header names"
+    if header.backing and qcow2.has_protocol(header.backing):
+        return f"has the backing file {header.backing}, which is not a path"
+    if header.backing and not header.backing_format:
+        return f"has the backing file {header.backing}, whose format its header does not say"
+    return ""
 
 
 def _header(path: str, descriptor: int) -> qcow2.Header:
@@ -117,7 +139,7 @@ def backing_chain(path: str, image_format: str) -> list[str]:
                 header = None if descriptor is None else _header(path, descriptor)
         except InvalidInput:
             break
-        if header is None or header.backing is None:
+        if header is None or header.backing is None or qcow2.has_protocol(header.backing):
             break
         path, image_format = real_path(str(Path(path).parent / header.backing)), header.backing_format
         chain.append(path)
@@ -150,13 +172,24 @@ def create_image(
             with scratch.open("xb") as file:
                 file.truncate((size or 0) * MIB)
         else:
-            base = ["-b", backing, "-F", backing_format or "raw"] if backing else []
-            _qemu_img("create", "-q", "-f", image_format, *base, "--", str(scratch), *([f"{size}M"] if size else []))
+            # -u: qemu-img does not open the backing image, in which it would follow what a header names.
+            base = ["-u", "-b", backing, "-F", backing_format or "raw"] if backing else []
+            length = size * MIB if size else _virtual_size(backing or "", backing_format or "raw")
+            _qemu_img("create", "-q", "-f", image_format, *base, "--", scratch.name, str(length), directory=directory)
         scratch.chmod(0o600)  # a guest's secrets; libvirt hands the file to QEMU's user
         with suppress(OSError):  # not every file system keeps it
             os.setxattr(scratch, _RECORD, image_format.encode())
         _publish(scratch, target)
         writing.sync_directory(target.parent)
+
+
+def _virtual_size(path: str, image_format: str) -> int:
+    """What the guest sees of an image, in bytes: whole sectors."""
+    with _open(path) as descriptor:
+        if descriptor is None:
+            raise HostError(f"backing image {path} does not exist any more", fix="Run the task again.")
+        size = _header(path, descriptor).size if image_format == "qcow2" else os.lseek(descriptor, 0, os.SEEK_END)
+        return -(-size // 512) * 512
 
 
 def _publish(scratch: Path, target: Path) -> None:
@@ -190,10 +223,10 @@ def remove_image(path: str) -> None:
         Path(path).unlink()
 
 
-def _qemu_img(*arguments: str) -> None:
+def _qemu_img(*arguments: str, directory: Path | None = None) -> None:
     if shutil.which("qemu-img") is None:
         raise HostError("qemu-img is not installed", fix="The role keystone.virtiofs.host installs it.")
     drop = _DROP_PRIVILEGES if os.geteuid() == 0 else []
-    done = _commands.run([*_LIMITS, *drop, "qemu-img", *arguments], timeout=60)
+    done = _commands.run([*_LIMITS, *drop, "qemu-img", *arguments], timeout=60, directory=directory)
     if done.status:
         raise HostError(f"qemu-img {' '.join(arguments)} failed: {done.message}")

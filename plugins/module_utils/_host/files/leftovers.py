@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..._domain.state_paths import domain_directory
-from . import fstab, writing
+from . import mount_table, writing
 from .state import PARTS_OF_SHARES, remove_if_empty
 
 
 def find_leftovers(state: str, domain: str, disks: Iterable[str]) -> list[str]:
     """Files with temporary names, and empty directories of the domain; a directory comes after what is in it."""
-    found = writing.leftover_files(fstab.table())
+    found = writing.leftover_files(mount_table.TABLE)
     for disk in sorted(disks):
         found += writing.leftover_directories(Path(disk))
     root = Path(domain_directory(state, domain))

@@ -14,7 +14,7 @@ from ..._domain.state_paths import DOMAINS, domain_directory
 from ..._errors import InvalidInput
 from ..._mounts import Mount, read_mounts
 from .. import lock
-from . import fstab, mounting
+from . import mount_table, mounting
 from .state import remove_part
 
 _FLAGS = {"nosuid", "nodev"}
@@ -24,7 +24,7 @@ def list_nosuid(state: str, domain: str) -> dict[str, bool]:
     """The sources that have a mount because of this domain, real paths, and whether the mount is complete."""
     root = Path(domain_directory(state, domain), "nosuid")
     sources = [unquote(marker.name) for marker in sorted(root.iterdir())] if root.is_dir() else []
-    lasting = fstab.entries()
+    lasting = mount_table.entries()
     return {source: (source, source) in lasting and _is_mounted(source) for source in sources}
 
 
@@ -37,22 +37,21 @@ def is_nosuid(path: str) -> bool:
 def is_nosuid_by_itself(path: str) -> bool:
     """The same without the collection's doing, for this path or a directory above it."""
     mount_point = _mount_of(path).mount_point
-    return is_nosuid(path) and (mount_point, mount_point) not in fstab.entries()
+    return is_nosuid(path) and (mount_point, mount_point) not in mount_table.entries()
 
 
 def mount_nosuid(state: str, domain: str, source: str) -> None:
     """Mount ``source``, a real path, at itself, now and after a reboot.
 
-    Raises InvalidInput for mounts below the source, for one that fstab mounts already, and for one of another user.
+    Raises InvalidInput for mounts below the source, and for one of another user.
     """
     _require_no_mounts_below(source)
-    _require_no_line_of_its_own(source)
     _require_mount_of_root(source)
     with lock.exclusive("nosuid"):
         marker = _marker(state, domain, source)
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()
-        fstab.add_bind(source, source, "nosuid,nodev")
+        mount_table.add(source, source, "nosuid,nodev")
         if not _is_mounted(source):
             mounting.bind(source, source, mounting.NOSUID | mounting.NODEV)
 
@@ -62,11 +61,11 @@ def unmount_nosuid(state: str, domain: str, source: str) -> None:
     with lock.exclusive("nosuid"):
         marker = _marker(state, domain, source)
         others = (path for path in Path(state, DOMAINS).glob(f"*/nosuid/{quote(source, safe='')}") if path != marker)
-        # A mount without our line in fstab is the administrator's.
-        if not any(others) and (source, source) in fstab.entries():
+        # A mount without our line in the table is the administrator's.
+        if not any(others) and (source, source) in mount_table.entries():
             if _is_mounted(source):
                 mounting.unmount_once(source)
-            fstab.remove(source, source)
+            mount_table.remove(source)
         marker.unlink(missing_ok=True)
         remove_part(marker.parent)
 
@@ -93,16 +92,6 @@ def _require_no_mounts_below(source: str) -> None:
             f"source {source} has other file systems mounted below it ({', '.join(below[:3])}), which a mount with"
             " nosuid would hide",
             fix="Set nosuid to false, or share a directory without mounts below it.",
-        )
-
-
-def _require_no_line_of_its_own(source: str) -> None:
-    """At boot, systemd ignores a second line of fstab for a mount point."""
-    if any(target == source and origin != source for origin, target in fstab.entries()):
-        raise InvalidInput(
-            f"source {source} is a file system of its own, which /etc/fstab mounts without nosuid and nodev",
-            fix="Add nosuid,nodev to the options in /etc/fstab and run mount -o remount for the source, or set nosuid"
-            " to false.",
         )
 
 

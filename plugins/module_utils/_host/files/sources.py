@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from ..._errors import InvalidInput
@@ -27,6 +29,17 @@ def require_directory(path: str) -> None:
         raise InvalidInput(f"source {path} is a symlink loop: {error}", fix="Correct the link.") from None
     if not source.is_dir():
         raise InvalidInput(f"source {path} is not a directory", fix="Share the directory that it lies in.")
+
+
+def other_owners(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """User and group of the directories that do not belong to root."""
+    found = {}
+    for path in paths:
+        with suppress(OSError):
+            status = Path(path).stat()
+            if status.st_uid != 0:
+                found[path] = (status.st_uid, status.st_gid)
+    return found
 
 
 def real_path(path: str) -> str:

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ..._errors import HostError
+
 _PREFIX = ".keystone-new-"
 
 
@@ -38,14 +40,30 @@ def replace_file(path: Path, content: bytes, mode: int) -> None:
 
 @contextmanager
 def scratch_directory(target: Path) -> Iterator[Path]:
-    """A new private directory next to the target, removed at the end; what killed runs have left is removed as well."""
+    """A new private directory next to the target, removed at the end; what killed runs have left is removed as well.
+
+    Its path is that of the open directory: a user to whom the target's directory belongs may give its name to another.
+    A command that works there gets it as its directory.
+    """
     remove_leftovers(leftover_directories(target))
     directory = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
-    with _held(directory):
-        try:
-            yield directory
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _require_own(descriptor, directory)
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _require_own(descriptor: int, directory: Path) -> None:
+    found = os.fstat(descriptor)
+    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise HostError(
+            f"{directory} was replaced while this task was running",
+            fix=f"Make sure that no other user may write to {directory.parent}, then run the task again.",
+        )
 
 
 def leftover_files(path: Path) -> list[Path]:

@@ -8,7 +8,7 @@ whatever becomes of that path in the host's store.
 from __future__ import annotations
 
 import os
-import shutil
+import posixpath
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,6 @@ class StoreImage:
     def __init__(self, path: str) -> None:
         self.path = Path(path)
         self.list = Path(f"{path}.paths")
-        self.scratch = self.path.with_name(f".{self.path.name}.new")
 
     def refuse_other_files(self) -> None:
         """Raise InvalidInput when the path has something else than a store image, such as the disk of a VM."""
@@ -61,22 +60,18 @@ class StoreImage:
 
     def unfinished(self) -> list[Path]:
         """What an interrupted run has left besides an image and its list."""
-        return ([self.scratch] if self.scratch.exists() else []) + writing.leftover_files(self.list)
+        return writing.leftover_directories(self.path) + writing.leftover_files(self.list)
 
     def make(self, closure: Mapping[str, str], store_root: str, timeout: float) -> None:
         """Replace the image in one step; a running guest keeps the file that it was started with."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(f"store-image:{self.path}"):
-            for path in self.unfinished():
-                _remove(path)
-            try:
-                self._make(closure, store_root, timeout)
-            finally:
-                _remove(self.scratch)
+            writing.remove_leftovers(self.unfinished())
+            with writing.scratch_directory(self.path) as scratch:
+                self._make(scratch, closure, store_root, timeout)
 
-    def _make(self, closure: Mapping[str, str], store_root: str, timeout: float) -> None:
-        tree, image = self.scratch / "tree", self.scratch / "image"
-        self.scratch.mkdir(mode=0o700)
+    def _make(self, scratch: Path, closure: Mapping[str, str], store_root: str, timeout: float) -> None:
+        tree, image = scratch / "tree", scratch / "image"
         tree.mkdir(mode=0o755)
         _stage([f"{store_root.rstrip('/')}{path}" for path in closure], tree, timeout)
         _write(tree, image, timeout)
@@ -87,19 +82,20 @@ class StoreImage:
 
     def remove_unfinished(self) -> None:
         with exclusive(f"store-image:{self.path}"):
-            for path in self.unfinished():
-                _remove(path)
+            writing.remove_leftovers(self.unfinished())
 
     def remove(self) -> None:
         """Remove the image and everything that belongs to it."""
-        for path in self.leftovers():
-            _remove(path)
+        self.path.unlink(missing_ok=True)
+        self.list.unlink(missing_ok=True)
+        writing.remove_leftovers(self.unfinished())
 
 
 def manage(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """Bring an image to the state that the options of module store_image ask for; the module's return values."""
     _check_values(params)
     image = StoreImage(params["path"])
+    _check_limits(image)
     try:
         image.refuse_other_files()
         return _present(image, params, check_mode) if params["state"] == "present" else _absent(image, check_mode)
@@ -118,8 +114,10 @@ def _check_values(params: Mapping[str, Any]) -> None:
 
 
 def _present(image: StoreImage, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    _check_limits(image, params["store_paths"])
+    roots = [params["store_root"]] if params["store_root"] != "/" else []
+    _check_sources([*roots, *params["store_paths"]])
     closure = read_closure(params["store_paths"], params["store_root"])
+    _check_sources(closure)
     before, after = image.contents(), describe(closure)
     changed = before != after or bool(image.unfinished())
     if before != after and not check_mode:
@@ -129,10 +127,15 @@ def _present(image: StoreImage, params: Mapping[str, Any], check_mode: bool) -> 
     return _result(image, changed, before, after)
 
 
-def _check_limits(image: StoreImage, store_paths: Iterable[str]) -> None:
-    """Raise InvalidInput for an image or store paths that the host's administrator has not allowed."""
-    sources = (PathUse("", "source", path, path) for path in store_paths)
-    read_limits().check_paths([PathUse("", "path", str(image.path), real_path(str(image.path))), *sources])
+def _check_limits(image: StoreImage) -> None:
+    """Raise InvalidInput for an image that the host's administrator has not allowed: it, and what is next to it."""
+    place = Path(real_path(str(image.path.parent)), image.path.name)
+    read_limits().check_paths([PathUse("", "path", str(image.path), str(place))])
+
+
+def _check_sources(paths: Iterable[str]) -> None:
+    """Raise InvalidInput for store paths, or a root of a store, that the host's administrator has not allowed."""
+    read_limits().check_paths(PathUse("", "source", path, posixpath.normpath(path)) for path in paths)
 
 
 def _absent(image: StoreImage, check_mode: bool) -> dict[str, Any]:
@@ -160,7 +163,8 @@ def describe(closure: Mapping[str, str]) -> str:
 
 def _stage(sources: list[str], tree: Path, timeout: float) -> None:
     """Copy store paths, without their data where the file system can, and mark the directories as opaque."""
-    _commands.check(["cp", "--archive", "--reflink=auto", "--target-directory", str(tree), *sources], timeout=timeout)
+    command = ["cp", "--archive", "--reflink=auto", "--target-directory", tree.name, *sources]
+    _commands.check(command, timeout=timeout, directory=tree.parent)
     for copy in tree.iterdir():
         if copy.is_dir() and not copy.is_symlink():
             os.setxattr(copy, "trusted.overlay.opaque", b"y")
@@ -170,15 +174,8 @@ def _write(tree: Path, image: Path, timeout: float) -> None:
     """Write an image of a directory to the disk."""
     # Every store path has root as its owner and 1 as its time, so no inode has to store them.
     options = ["--quiet", "--all-root", "-T1", f"-U{UUID}"]
-    _commands.check(["mkfs.erofs", *options, str(image), str(tree)], timeout=timeout)
+    _commands.check(["mkfs.erofs", *options, image.name, tree.name], timeout=timeout, directory=tree.parent)
     image.chmod(0o444)
     # Otherwise a power cut could leave an incomplete image with a complete list.
     with image.open("rb") as written:
         os.fsync(written.fileno())
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -83,15 +83,15 @@ class TestJUnit:
 class TestMarkdown:
     def test_the_page(self) -> None:
         assert format_results(EACH, "markdown", **RUN).split("\n") == [
-            "# Verification of test-vm on localhost",
+            "# Verification of `test-vm` on `localhost`",
             "",
             "1 of 3 checks passed, 1 failed, 1 not applicable, 2026-11-22T12:00:00+00:00",
             "",
             "| check | where | expected | found | result |",
             "|---|---|---|---|---|",
-            "| a | guest | it is there | it is there | pass |",
-            r"| longer\_name | guest | it is there | nothing | **FAIL** |",
-            "| b | guest | it is there | it is there | n/a |",
+            "| a | guest | it is there | `it is there` | pass |",
+            r"| longer\_name | guest | it is there | `nothing` | **FAIL** |",
+            "| b | guest | it is there | `it is there` | n/a |",
             "",
             "## Fixes",
             "",
@@ -100,11 +100,19 @@ class TestMarkdown:
         ]
 
     @pytest.mark.parametrize(
-        "found", ["<driver type='virtiofs'/>", "a | b", "`x` *y* _z_ [l](m) \\", "two\nlines", "# no"]
+        "found",
+        [
+            *("<driver type='virtiofs'/>", "a | b", "`x` *y* _z_ [l](m) \\", "two\nlines", "# no", "``", "`", "x`"),
+            *("https://example.org www.example.org a@example.org", "@user #1", "&copy; &#64;user", "| @user |", "\\"),
+        ],
     )
     def test_what_was_found_stays_text(self, found: str) -> None:
         page = format_results([outcome("a", "pass", found)], "markdown", **RUN)
-        tokens = MarkdownIt("commonmark").enable("table").parse(page)
-        cells = [token for token in tokens if token.type == "inline"]
-        texts = ["".join(part.content for part in cell.children or ()) for cell in cells]
-        assert " ".join(found.split()) in texts
+        tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(page)
+        cells = [token.children or [] for token in tokens if token.type == "inline"]
+        spans = [cell[0].content for cell in cells if len(cell) == 1 and cell[0].type == "code_inline"]
+        assert " ".join(found.split()) in spans
+
+    def test_a_bar_behind_a_backslash_does_not_end_the_cell(self) -> None:
+        page = format_results([outcome("a", "pass", "\\| @user \\\\| @user")], "markdown", **RUN)
+        assert r"| `\ \| @user \\ \| @user` | pass |" in page

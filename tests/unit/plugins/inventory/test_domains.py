@@ -49,10 +49,10 @@ def _options() -> None:
 
 @pytest.fixture
 def parse(tmp_path: Path) -> Any:
-    def parse_config(refresh: bool = False, **config: Any) -> InventoryData:
+    def parse_config(refresh: bool = False, into: InventoryData | None = None, **config: Any) -> InventoryData:
         file = tmp_path / "domains.yml"
         file.write_text(yaml.safe_dump({"plugin": domains.InventoryModule.NAME, **config}))
-        plugin, inventory = domains.InventoryModule(), InventoryData()
+        plugin, inventory = domains.InventoryModule(), into or InventoryData()
         plugin._load_name = plugin.ansible_name = plugin.NAME
         plugin._redirected_names = [plugin.NAME]
         assert plugin.verify_file(str(file))
@@ -65,7 +65,15 @@ def parse(tmp_path: Path) -> Any:
 
 
 def facts(name: str, **other: Any) -> dict[str, Any]:
-    return {"name": name, "state": "running", "ssh": None, "managed": True, "shares": [], **other}
+    return {
+        "name": name,
+        "uuid": f"uuid-of-{name}",
+        "state": "running",
+        "ssh": None,
+        "managed": True,
+        "shares": [],
+        **other,
+    }
 
 
 @pytest.fixture
@@ -156,13 +164,21 @@ def test_filters(parse: Any, config: dict[str, Any], hosts: set[str]) -> None:
 @pytest.mark.parametrize(
     ("uri", "expected"),
     [
-        ("qemu:///system", {"ansible_host": "127.0.0.1", "ansible_port": 22220, "virtiofs_host": "localhost"}),
+        (
+            "qemu:///system",
+            {
+                "ansible_host": "127.0.0.1",
+                "ansible_port": 22220,
+                "ansible_ssh_common_args": "-o HostKeyAlias=uuid-of-web",
+                "virtiofs_host": "localhost",
+            },
+        ),
         (
             "qemu+ssh://root@hv1:2222/system?no_tty=1",
             {
                 "ansible_host": "127.0.0.1",
                 "ansible_port": 22220,
-                "ansible_ssh_common_args": "-o ProxyJump=root@hv1:2222",
+                "ansible_ssh_common_args": "-o HostKeyAlias=uuid-of-web -o ProxyJump=root@hv1:2222",
                 "virtiofs_host": "hv1",
             },
         ),
@@ -182,6 +198,19 @@ def test_a_name_on_two_hypervisors_is_an_error_unless_qualified(parse: Any, hype
     with pytest.raises(AnsibleParserError, match=r"web exists at .*hv1/system and at .*hv2/system.*qualified_names"):
         parse(uris=uris)
     assert parse(uris=uris, qualified_names=True).hosts.keys() == {"web.hv1", "web.hv2"}
+
+
+@pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "hv1", "db", "all", "servers"])
+def test_a_domain_does_not_take_the_place_of_another_host(parse: Any, hypervisors: dict[str, Any], name: str) -> None:
+    uri = "qemu+ssh://root@hv1/system"
+    hypervisors[uri] = [facts(name, ssh={"host": "192.0.2.66", "port": 22})]
+    static = InventoryData()
+    static.add_group("servers")
+    static.add_host("db", "servers")
+    with pytest.raises(AnsibleParserError, match=f"domain {name} .*place of .* {name} .*qualified_names"):
+        parse(into=static, uris=[uri])
+    assert static.hosts.keys() == {"db"}
+    assert f"{name}.hv1" in parse(into=static, uris=[uri], qualified_names=True).hosts
 
 
 def test_a_name_that_is_filtered_out_on_one_hypervisor_is_no_error(parse: Any, hypervisors: dict[str, Any]) -> None:

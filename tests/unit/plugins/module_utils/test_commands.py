@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,14 @@ def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> Non
         _commands.run(sh(f"sleep 600 & echo $! >{tmp_path}/pid; echo stuck; wait"), timeout=0.3)
     assert caught.value.output == "stuck\n"
     assert time.monotonic() - began < 5
+    assert _is_gone(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.parametrize("output", ["", " >/dev/null 2>&1"])
+def test_a_child_that_outlives_its_command_is_killed(tmp_path: Path, output: str) -> None:
+    """The child keeps the output of its command open until the time is up, or the command ends at once."""
+    with suppress(_commands.CommandTimeout):
+        _commands.run(sh(f"sleep 600{output} & echo $! >{tmp_path}/pid"), timeout=0.5)
     assert _is_gone(int((tmp_path / "pid").read_text()))
 
 

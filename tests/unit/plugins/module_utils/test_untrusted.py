@@ -137,9 +137,13 @@ def test_printable_text_moves_no_cursor_and_turns_nothing_around(text: str) -> N
     shown = _untrusted.printable(text)
     assert len(shown) == len(text)
     categories = {unicodedata.category(character) for character in shown if character not in "\n\t"}
-    assert not categories & {"Cc", "Cs", "Zl", "Zp"}
+    assert not categories & {"Cc", "Cf", "Cs", "Zl", "Zp"}
     assert not set(shown) & {"\ufffe", "\uffff"}, "XML refuses them"
-    assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
+
+
+@pytest.mark.parametrize("hidden", ["\u200b", "\ufeff", "\u2060", "\xad", "\U000e0041", "\u202e", "\u061c", "\x9b"])
+def test_what_is_not_seen_is_replaced(hidden: str) -> None:
+    assert _untrusted.printable(f"a{hidden}b") == "a\ufffdb"
 
 
 def test_plain_text_is_not_touched() -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import libvirt
 import pytest
+from ansible.module_utils import _internal
 from ansible.module_utils.common import warnings
 from ansible.module_utils.testing import patch_module_args
 
@@ -63,8 +64,10 @@ def connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[libv
 
 
 @pytest.fixture
-def run(connection: libvirt.virConnect, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(connection: libvirt.virConnect, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a module's main with options; its result."""
+    # Tests of plugins in the same process turn it into a controller, which displays warnings instead.
+    monkeypatch.setattr(_internal, "is_controller", False)
 
     def run_module(module: ModuleType, *, check: bool = False, **options: Any) -> dict[str, Any]:
         warnings._global_warnings.clear()  # of the run before: a module is not made to run twice in one process

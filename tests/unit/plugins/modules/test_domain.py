@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pwd
 import socket
+import struct
 import tempfile
 import threading
 from collections.abc import Callable
@@ -445,6 +446,31 @@ def test_bad_domains(refused: Run, run: Run, tmp_path: Path, given: dict[str, An
     assert problem in result["msg"]
 
 
+@pytest.mark.parametrize("name", [b"SECRET", b'json:{"driver":"file","filename":"SECRET"}', b"file:SECRET"])
+@pytest.mark.parametrize("kind", ["over", "adopted", "named"])
+def test_a_guest_cannot_name_a_file_of_the_host_in_its_raw_disk(
+    refused: Run, tmp_path: Path, name: bytes, kind: str
+) -> None:
+    """At any level of the chain."""
+    secret, evil, top = tmp_path / "secret", tmp_path / "evil.raw", tmp_path / "top.raw"
+    secret.touch()
+    evil.write_bytes(qcow2_image(name.replace(b"SECRET", str(secret).encode()), b"raw"))
+    top.write_bytes(qcow2_image(str(evil).encode(), b"qcow2"))
+    disk = {
+        "over": {"path": str(tmp_path / "new.qcow2"), "backing": str(evil), "backing_format": "qcow2"},
+        "adopted": {"path": str(top), "format": "qcow2", "backing": str(evil), "backing_format": "qcow2"},
+        "named": {"path": str(evil), "format": "qcow2", "backing": f"{tmp_path}/{name.decode()}"},
+    }[kind]
+    refused(name="vm", disks=[disk])
+
+
+def qcow2_image(backing: bytes, backing_format: bytes) -> bytes:
+    """An image of 1 MiB as a guest could write it into its raw disk."""
+    head = struct.pack(">4sIQIIQ", b"QFI\xfb", 3, 4096, len(backing), 16, 2**20).ljust(100, b"\0")
+    extension = struct.pack(">III", 104, 0xE2792ACA, len(backing_format)) + backing_format
+    return (head + extension).ljust(4096, b"\0") + backing.ljust(2**21, b"\0")
+
+
 def test_a_disk_of_another_by_another_name(refused: Run, run: Run, tmp_path: Path) -> None:
     run(domain, name="owner", disks=[{"path": f"{tmp_path}/owned.qcow2", "size": 8}])
     (tmp_path / "link.qcow2").symlink_to("owned.qcow2")
@@ -459,7 +485,7 @@ def test_the_base_of_anothers_disk_is_not_removed(refused: Run, run: Run, tmp_pa
     run(domain, name="maker", state="absent")
     run(domain, name="owner", disks=[{"path": f"{tmp_path}/owned.qcow2", "backing": str(base)}])
     result = refused(name="maker", state="absent", remove_storage=[str(base)])
-    assert "is the base of a disk of domain owner" in result["msg"]
+    assert "belongs to domain owner, which has it as backing" in result["msg"]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a\nb", "-vm", "x" * 300, "<vm>"])
@@ -512,6 +538,22 @@ def test_libvirtd_is_not_running(refused: Run, tmp_path: Path) -> None:
         assert "cannot connect to" in result["msg"]
         assert "systemctl start libvirtd" in result["msg"]
         assert result["libvirt_code"] == libvirt.VIR_ERR_SYSTEM_ERROR
+
+
+@pytest.mark.parametrize("transport", ["ext", "ssh"])
+def test_a_uri_does_not_run_a_command(refused: Run, tmp_path: Path, transport: str) -> None:
+    command, done = tmp_path / "command", tmp_path / "done"
+    command.write_text(f"#!/bin/sh\ntouch {done}\n")
+    command.chmod(0o755)
+    uri = f"qemu+{transport}://x/system?command={command}"
+    for module, options in ((domain, {"name": "vm"}), (domain_info, {})):
+        assert "uri: " in refused(module, uri=uri, **options)["msg"]
+        assert not done.exists()
+
+
+@pytest.mark.parametrize("uri", ["qemu+ssh://localhost/system", "qemu:///session"])
+def test_limits_hold_for_every_uri(run: Run, limited: None, uri: str) -> None:
+    assert "uri: " in run(domain, name="vm", uri=uri)["msg"]
 
 
 def test_no_shared_memory(refused: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

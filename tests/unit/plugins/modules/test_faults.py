@@ -22,7 +22,7 @@ import pytest
 from ansible_collections.keystone.virtiofs.plugins.module_utils._apply.controller import Controller
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import VirtiofsError
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host import probe
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import fstab, nosuid
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import mount_table, nosuid
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.gateway import Gateway
 from ansible_collections.keystone.virtiofs.plugins.module_utils._mounts import read_mounts
 from ansible_collections.keystone.virtiofs.tests.unit import faults
@@ -52,14 +52,13 @@ class Host:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         for name in ("etc", "keystone-virtiofs/domains", "sealed dir", "data", "tuned"):
             (self.root / name).mkdir(parents=True)
-        (self.root / "etc/fstab").write_text("mine\n")
-        (self.root / "etc/fstab").chmod(0o640)
+        (self.root / "keystone-mounts").touch()
 
     def state(self) -> faults.State:
         domains, files = self._look()
         found: faults.State = {path: (content, Path(path).lstat().st_mode) for path, content in files.items()}
-        found["lines of fstab"] = sorted(Path(self.root, "etc/fstab").read_bytes().splitlines())
-        found[f"{self.root}/etc/fstab"] = Path(self.root, "etc/fstab").stat().st_mode
+        if mount_table.TABLE.exists():
+            found[str(mount_table.TABLE)] = sorted(mount_table.TABLE.read_bytes().split(b"\n"))
         for name, (text, run_state, autostart) in domains.items():
             found[f"domain {name}"] = faults.definition(text)
             found[f"run state of {name}"] = (run_state[0], autostart)
@@ -96,7 +95,8 @@ def host(
     monkeypatch.setattr(probe, "find_virtiofsd", lambda _folders: TRIXIE.virtiofsd)
     monkeypatch.setattr(Gateway, "libvirt_version", lambda _gateway: BOOKWORM.libvirt)
     monkeypatch.setattr(nosuid, "is_nosuid_by_itself", lambda _path: False)
-    monkeypatch.setattr(fstab, "FSTAB", tmp_path / "etc/fstab")
+    monkeypatch.setattr(mount_table, "TABLE", tmp_path / "etc/mounts")
+    monkeypatch.setattr(mount_table, "PROGRAM", tmp_path / "keystone-mounts")
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)  # most of the time of these tests
     host = Host(tmp_path, look)
     yield host

@@ -238,7 +238,7 @@ def answer(command: Sequence[str], receive: _commands.Receiver, **_settings: Any
     if "check-validity" in command[-1]:
         receive("stdout", f"{PATH}\n{PATH}\nvalid\n".encode())
     elif "os-release" in command[-1]:
-        receive("stdout", f"nixos \n\n{PATH}\n{PATH}\n{PATH}\n\n".encode())
+        receive("stdout", f"\nnixos \n\n{PATH}\n{PATH}\n{PATH}\n\n".encode())
     return 0
 
 

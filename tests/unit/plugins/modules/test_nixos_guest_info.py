@@ -38,9 +38,10 @@ for argument; do
     case $argument in UserKnownHostsFile=*) known=$(cat "${{argument#*=}}") ;; esac
 done
 echo "$known; $*" >{tmp_path}/asked
-printf '%s\\n' 'nixos ' '' {OLD} {OLD} '' ''
+printf '%s\\n' "$(cat {tmp_path}/uuid)" 'nixos ' '' {OLD} {OLD} '' ''
 """)
     program.chmod(0o755)
+    (tmp_path / "uuid").touch()
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     return tmp_path / "asked"
 
@@ -77,6 +78,17 @@ def test_a_running_domain(run: Run, vm: Run, asked: Path, monkeypatch: pytest.Mo
     assert (found["address"], found["port"], found["host_key"]) == (address, 22, KEY)
     assert asked.read_text().startswith(f"web {KEY}; ")
     assert f" -p 22 -l root -- {address} " in asked.read_text()
+
+
+def test_the_machine_that_answers_must_be_the_domain(run: Run, vm: Run, asked: Path, tmp_path: Path) -> None:
+    """As when a guest's agent names address and host key of its host: that machine is another one."""
+    own = vm(state="running")["domain"]["uuid"]
+    (tmp_path / "uuid").write_text("11111111-2222-3333-4444-555555555555")
+    refused = run(nixos_guest_info, **WEB, domain="web", address="192.0.2.1", wipe=["web"])
+    assert refused["failed"]
+    assert "is not the domain" in refused["problem"]
+    (tmp_path / "uuid").write_text(own.upper())
+    assert run(nixos_guest_info, **WEB, domain="web", address="192.0.2.1")["action"] == "switch"
 
 
 def test_options_go_before_what_the_domain_says(

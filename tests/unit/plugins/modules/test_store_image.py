@@ -221,7 +221,7 @@ def test_absent_removes_the_image_and_its_list(make: Run, run: Run, path: Path) 
 
 
 def test_absent_removes_what_an_interrupted_run_has_left(run: Run, path: Path) -> None:
-    (path.parent / ".web-store.erofs.new/tree").mkdir(parents=True)
+    (path.parent / ".keystone-new-web-store.erofs-abcdefgh/tree").mkdir(parents=True)
     (path.parent / ".keystone-new-web-store.erofs.paths-abcdefgh").touch()
     assert run(state="absent")["changed"]
     assert files(path.parent) == []
@@ -245,10 +245,33 @@ def test_a_failure_keeps_the_previous_image(
     assert not make()["changed"]
 
 
+def test_a_user_who_replaces_the_scratch_directory_changes_nothing(
+    make: Run, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory of an image may belong to a user of the host, who may rename what is in it."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    stage = images._stage
+
+    def stage_after_the_exchange(*arguments: Any) -> None:
+        (scratch,) = path.parent.glob(".keystone-new-*")
+        scratch.rename(path.parent / "aside")
+        scratch.mkdir()
+        (scratch / "image").symlink_to(victim)
+        (scratch / "tree").symlink_to(tmp_path)
+        stage(*arguments)
+
+    monkeypatch.setattr(images, "_stage", stage_after_the_exchange)
+    make()
+    assert victim.read_text() == "mine"
+    assert not path.is_symlink()
+    assert not make()["changed"]
+
+
 def test_what_is_left_next_to_a_complete_image_is_removed(make: Run, path: Path) -> None:
     make()
     inode = path.stat().st_ino
-    (path.parent / ".web-store.erofs.new/tree").mkdir(parents=True)
+    (path.parent / ".keystone-new-web-store.erofs-abcdefgh/tree").mkdir(parents=True)
     (path.parent / ".keystone-new-web-store.erofs.paths-abcdefgh").touch()
     assert (make(check=True)["changed"], make()["changed"], make()["changed"]) == (True, True, False)
     assert files(path.parent) == ["web-store.erofs", "web-store.erofs.paths"]
@@ -256,7 +279,7 @@ def test_what_is_left_next_to_a_complete_image_is_removed(make: Run, path: Path)
 
 
 def test_an_interrupted_run_is_repeated(make: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (path.parent / ".web-store.erofs.new/tree").mkdir(parents=True)
+    (path.parent / ".keystone-new-web-store.erofs-abcdefgh/tree").mkdir(parents=True)
     make()
     path.with_name("web-store.erofs.paths").unlink()
     assert make(check=True)["exists"]
@@ -306,7 +329,7 @@ def test_wrong_store_paths_are_refused(run: Run, path: Path, options: dict[str, 
     ("allowed", "message"),
     [
         ({"images": ["/srv/images"]}, "path {path} is not among the images that"),
-        ({"sources": ["/srv/data"]}, "source {system} is not among the sources that"),
+        ({"sources": ["/nix/store"]}, "source {root} is not among the sources that"),
     ],
 )
 def test_the_limits_of_the_host_hold(
@@ -315,8 +338,28 @@ def test_the_limits_of_the_host_hold(
     file = path.parent.parent / "limits.json"
     file.write_text(json.dumps(allowed))
     monkeypatch.setattr(limits, "FILE", file)
-    assert make()["msg"].startswith(message.format(path=path, system=store.system))
+    assert make()["msg"].startswith(message.format(path=path, system=store.system, root=store.root))
     assert not path.parent.exists()
+
+
+def test_the_limits_hold_for_a_removal(run: Run, make: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make()
+    file = path.parent.parent / "limits.json"
+    file.write_text(json.dumps({"images": ["/srv/images"]}))
+    monkeypatch.setattr(limits, "FILE", file)
+    assert run(state="absent")["msg"].startswith(f"path {path} is not among the images that")
+    assert path.exists()
+
+
+def test_the_limits_hold_for_a_path_by_way_of_an_allowed_one(
+    run: Run, store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = path.parent.parent / "limits.json"
+    file.write_text(json.dumps({"sources": [str(store.root), store.system]}))
+    monkeypatch.setattr(limits, "FILE", file)
+    detour = f"{store.system}/../{Path(store.library).name}"
+    assert f"source {detour} is not among the sources" in run(store_paths=[detour])["msg"]
+    assert f"source {store.library} is not among the sources" in run(store_paths=[store.system])["msg"]
 
 
 def test_a_command_that_takes_too_long_is_ended(make: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from ansible_collections.keystone.virtiofs.tests.unit.simulation.host import (
-    FOREIGN_FSTAB,
     SimulatedHost,
     simulated_host,
 )
@@ -153,4 +152,16 @@ def test_odd_names(name: str) -> None:
         play(host, [domain(state="running", shares=shares), domain(state="stopped", shares=WRITABLE)])
         play(host, [domain(state="absent")])
         assert [path.name for path in host.state.rglob("*")] == ["domains"]
-        assert host.fstab.read_text() == FOREIGN_FSTAB
+
+
+@pytest.mark.parametrize("given", [{"nosuid": True}, {"read_only": True}])
+def test_a_host_that_would_lose_a_mount_at_its_next_boot(given: dict[str, Any]) -> None:
+    with simulated_host(is_old=True) as host:
+        task = domain(state="stopped", shares=[{"tag": "a", "source": "one", **given}])
+        before = host.snapshot()
+        host.boot_program.rename(host.root / "aside")
+        done = host.run(task.kind, task.options(host))
+        host.boot_program.with_name("aside").rename(host.boot_program)
+        assert "would lose the mount of the source at its next boot" in done["msg"]
+        assert "Run the role keystone.virtiofs.host on the host" in done["msg"]
+        assert host.snapshot() == before

@@ -10,6 +10,7 @@ import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain import path_safety
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model import (
+    Define,
     DiskImage,
     Host,
     MountNosuid,
@@ -21,7 +22,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.path_saf
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.planner import plan_domain, plan_share
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.document import DomainXml
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import InvalidInput
-from ansible_collections.keystone.virtiofs.tests.unit.support import TRIXIE, domain, share
+from ansible_collections.keystone.virtiofs.tests.unit.support import BOOKWORM, TRIXIE, domain, share
 
 PROJECT = {"tag": "project", "source": "/srv/project"}
 SETUID = replace(TRIXIE, ignores_setuid=frozenset())
@@ -189,6 +190,58 @@ def test_a_path_elsewhere_that_looks_like_a_bind_mount_is_none(root: str) -> Non
         assert (found["source"], found["read_only"], found["cache"]) == (source, False, "auto")
     plan = plan_domain(domain(memory=512), observed, TRIXIE)
     assert [type(action).__name__ for action in plan.actions] == ["Define"]
+
+
+# A source that belongs to another user than root.
+
+ALICES = replace(SETUID, owners={"/srv/project": (1000, 100)})
+SQUASHED = ("squash-guest:0:1000:4294967295", "squash-guest:0:100:4294967295")
+
+
+def owners(plan: Plan) -> tuple[str | None, str | None]:
+    """How the share that a plan defines translates users and groups."""
+    (document,) = (action.document for action in plan.actions if isinstance(action, Define))
+    share = document.shares()["project"]
+    return share["translate_uid"], share["translate_gid"]
+
+
+@pytest.mark.parametrize(
+    ("given", "host", "expected"),
+    [
+        ({}, ALICES, SQUASHED),
+        ({"nosuid": True}, ALICES, SQUASHED),
+        ({"source": "/srv/link"}, replace(ALICES, real_paths={"/srv/link": "/srv/project"}), SQUASHED),
+        ({}, SETUID, (None, None)),
+        ({"nosuid": False}, ALICES, (None, None)),
+        ({"read_only": True}, ALICES, (None, None)),
+        ({"translate_uid": "map:0:5:1"}, ALICES, ("map:0:5:1", None)),
+        ({}, replace(ALICES, ignores_setuid=frozenset({"/srv/project"})), (None, None)),
+        ({}, replace(ALICES, session=True), (None, None)),
+        ({}, replace(ALICES, virtiofsd=BOOKWORM.virtiofsd), (None, None)),
+    ],
+)
+def test_a_users_directory_keeps_its_owner(given: dict[str, Any], host: Host, expected: tuple[Any, Any]) -> None:
+    """Otherwise the guest's root could leave root's setuid programs there, which the user can move elsewhere."""
+    assert owners(plan_new(host, shares=[{**PROJECT, **given}])) == expected
+
+
+@pytest.mark.parametrize("plan", [plan_domain, plan_share])
+@pytest.mark.parametrize(
+    ("before", "given", "expected"),
+    [
+        ({}, {"queue_size": 64}, (None, None)),
+        ({"source": "/srv/b"}, {}, SQUASHED),
+        ({"read_only": True}, {"read_only": False}, SQUASHED),
+        ({"read_only": True}, {"queue_size": 64}, (None, None)),
+    ],
+)
+def test_an_owner_is_kept_from_the_first_time_that_a_guest_may_write(
+    plan: Any, before: dict[str, Any], given: dict[str, Any], expected: tuple[Any, Any]
+) -> None:
+    observed = defined(shares=[{**PROJECT, **before}])
+    wanted = {**PROJECT, **given}
+    task = domain(shares=[wanted]) if plan is plan_domain else share(**wanted)
+    assert owners(plan(task, observed, ALICES)) == expected
 
 
 # The mount with nosuid.

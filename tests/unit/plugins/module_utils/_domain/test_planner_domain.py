@@ -504,21 +504,27 @@ def test_disk_images(where: dict[str, str], disk: dict[str, Any], image: DiskIma
         ({"backing": "/srv/base"}, DiskImage(1, "", backing="/srv/base"), "nothing says that this is its format"),
         ({"format": "qcow2"}, SHADOW, "has the backing file /etc/shadow, which the task does not name"),
         ({"format": "qcow2", "backing": "/srv/base"}, SHADOW, "has the backing file /etc/shadow"),
-        ({"format": "qcow2"}, DiskImage(1, "qcow2", data_file=True), "keeps its data in another file"),
+        (
+            {"format": "qcow2"},
+            DiskImage(1, "qcow2", flaw="keeps its data in another file"),
+            "keeps its data in another file",
+        ),
         (
             {"format": "qcow2", "backing": "/b"},
-            DiskImage(1, "qcow2", "/b", data_file=True),
+            DiskImage(1, "qcow2", "/b", "raw", flaw="keeps its data in another file"),
             "keeps its data in another",
         ),
         ({"format": "raw"}, DiskImage(1, "raw"), None),
-        ({"backing": "/srv/base"}, DiskImage(1, "qcow2", backing="/srv/base"), None),
-        ({"backing": "/srv/../srv/base"}, DiskImage(1, "qcow2", backing="/srv/base"), None),
+        ({"backing": "/srv/base"}, DiskImage(1, "qcow2", "/srv/base", "raw"), None),
+        ({"backing": "/srv/../srv/base"}, DiskImage(1, "qcow2", "/srv/base", "raw"), "backing image .* does not exist"),
+        ({"backing": "/srv/base"}, DiskImage(1, "qcow2", "/srv/base", "qcow2"), "backing file is qcow2, but it is raw"),
+        ({"backing": "/srv/over"}, DiskImage(1, "qcow2", "/srv/over", "qcow2"), "is based on /etc/shadow, which the"),
     ],
 )
 def test_a_format_that_leads_to_a_file_of_the_host_is_not_trusted(
     disk: dict[str, Any], image: DiskImage, problem: str | None
 ) -> None:
-    host = replace(TRIXIE, images={"/srv/a": image, "/srv/base": DiskImage(1, "raw")})
+    host = replace(TRIXIE, images={"/srv/a": image, "/srv/base": DiskImage(1, "raw"), "/srv/over": SHADOW})
     if problem is None:
         assert defined(plan_new(host, disks=[{"path": "/srv/a", **disk}])).disks()[0]["format"] in ("raw", "qcow2")
     else:
@@ -539,9 +545,16 @@ def test_a_disk_over_another_that_cannot_be(disk: dict[str, Any], problem: str) 
         plan_new(replace(TRIXIE, images={"/srv/base": DiskImage(8, "raw")}), disks=[disk])
 
 
-def test_a_backing_image_that_leads_to_a_file_of_the_host_is_not_used() -> None:
-    host = replace(TRIXIE, images={"/srv/base": DiskImage(8, "qcow2", data_file=True)})
-    with pytest.raises(InvalidInput, match="backing image /srv/base keeps its data in another file"):
+@pytest.mark.parametrize(
+    ("base", "problem"),
+    [
+        (DiskImage(8, "qcow2", flaw="keeps its data in another file"), "keeps its data in another file"),
+        (SHADOW, "is based on /etc/shadow, which the task does not name"),
+    ],
+)
+def test_a_backing_image_that_leads_to_a_file_of_the_host_is_not_used(base: DiskImage, problem: str) -> None:
+    host = replace(TRIXIE, images={"/srv/base": base})
+    with pytest.raises(InvalidInput, match=f"backing image /srv/base {problem}"):
         plan_new(host, disks=[{"path": "/srv/a", "backing": "/srv/base", "backing_format": "qcow2"}])
 
 
@@ -870,7 +883,7 @@ def test_a_block_device_is_neither_removed_nor_counted_as_removed() -> None:
 
 
 def test_leftovers_of_a_killed_run_are_removed_last() -> None:
-    left = ("/etc/.keystone-new-fstab-abcdefgh",)
+    left = ("/etc/.keystone-new-mounts-abcdefgh",)
     host = replace(host_of("libvirt-9.0", "store"), leftovers=left)
     seen = observed("libvirt-9.0", "store")
     wanted = task_of("libvirt-9.0", "store", state="present")

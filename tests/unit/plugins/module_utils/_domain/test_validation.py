@@ -12,6 +12,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.validati
     check_new_domain,
     check_share,
 )
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.values import check_uri
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import InvalidInput
 from ansible_collections.keystone.virtiofs.tests.unit.support import domain, share
 
@@ -193,6 +194,36 @@ def test_everything_that_is_wrong_is_in_one_error() -> None:
 
 def test_a_share_that_goes_needs_no_source() -> None:
     check_share(share(state="absent"))
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("qemu:///system", "qemu:///session", "qemu+unix:///system?socket=/proc/12/root/run/libvirt/libvirt-sock"),
+        *("qemu+ssh://root@host.example.org:2222/system", "qemu+ssh://[::1]/system", "qemu+tls://host/system"),
+        *("qemu+ssh://root@127.0.0.1/system?keyfile=/root/.ssh/id_ed25519&no_verify=1", "test:///default"),
+    ],
+)
+def test_a_uri_that_only_connects(uri: str) -> None:
+    assert check_uri(uri) is None
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("qemu+ext://x/system?command=/srv/evil.sh", "qemu+ssh://x/system?command=/srv/evil.sh", "qemu+ext:///system"),
+        *("qemu+ssh://x/system?netcat=evil", "qemu+unix:///system?socket=/a&command=/b", "qemu:///embed?root=/srv"),
+        *(
+            "qemu+ssh://-oProxyCommand=evil/system",
+            "qemu+ssh://x/system?keyfile=/a;b",
+            "lxc:///",
+            "",
+            "qemu:///system\n",
+        ),
+    ],
+)
+def test_a_uri_that_names_a_command_is_refused(uri: str) -> None:
+    assert "is not qemu:///system" in (check_uri(uri) or "")
 
 
 @pytest.mark.parametrize(

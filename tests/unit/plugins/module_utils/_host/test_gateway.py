@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import libvirt
 import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import GatewayError, WaitTimeout
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host import ports
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.gateway import Gateway
 
 SHARE = "<filesystem type='mount'><driver type='virtiofs'/><source dir='/srv'/><target dir='data'/></filesystem>"
@@ -38,3 +41,18 @@ def test_a_second_request_to_unplug_waits_for_the_first(
         gateway._connection.createXML(DOMAIN)
         with pytest.raises(expected):
             gateway.detach_share("vm", "data", "<filesystem/>", 0)
+
+
+def test_an_agent_that_names_another_machine_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guest gives its lease back, and its agent names the host, or a neighbour."""
+
+    def answer(_domain: object, source: int) -> dict[str, Any]:
+        told = ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.7", "192.0.2.9"]
+        is_agent = source == libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
+        return {"eth0": {"addrs": [{"addr": text, "type": 0} for text in told]}} if is_agent else {}
+
+    monkeypatch.setattr(libvirt.virDomain, "interfaceAddresses", answer)
+    monkeypatch.setattr(libvirt.virNetwork, "DHCPLeases", lambda _network: [{"ipaddr": "192.0.2.7"}])
+    monkeypatch.setattr(ports, "is_own", lambda address: address == "192.0.2.1")
+    with Gateway("test:///default") as gateway:
+        assert gateway.addresses("test") == ["192.0.2.9"]

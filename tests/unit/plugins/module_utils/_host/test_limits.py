@@ -31,7 +31,10 @@ def use(what: str, path: str) -> PathUse:
         ("disk", "/srv/a.qcow2", False),
         ("iso", "/root/x.iso", False),
         ("kernel", "/boot/vmlinuz", False),
+        ("backing", "/etc/topsecret", False),
         ("serial_log", "/etc/cron.d/x", False),
+        ("serial_log", "/var/lib/libvirt/images/a.qcow2", False),
+        ("serial_log", "/var/log/libvirt/qemu/a-serial.log", True),
     ],
 )
 def test_paths(what: str, path: str, allowed: bool) -> None:
@@ -39,7 +42,7 @@ def test_paths(what: str, path: str, allowed: bool) -> None:
     if allowed:
         SOME.check_paths([use(what, path)])
         return
-    with pytest.raises(InvalidInput, match=rf"{what} {path} is not among the (sources|images) that .*limits.json"):
+    with pytest.raises(InvalidInput, match=rf"{what} {path} is not among the (sources|images|logs) that .*limits.json"):
         SOME.check_paths([use(what, path)])
 
 
@@ -56,7 +59,7 @@ def test_a_task_cannot_have_its_guest_choose_what_the_limits_exclude() -> None:
     ("options", "problem"),
     [
         ({"interfaces": [{"source": "lan"}]}, ""),
-        ({"interfaces": [{"type": "user"}]}, ""),
+        ({"interfaces": [{"type": "user"}]}, "network user is not among the networks"),
         ({"interfaces": [{}]}, "network default is not among the networks"),
         ({"interfaces": [{"source": "lan"}, {"source": "other"}]}, "network other is not among"),
         ({"interfaces": [{"type": "bridge", "source": "br0"}]}, "bridge br0 is not among the bridges"),
@@ -71,6 +74,29 @@ def test_options(options: dict[str, Any], problem: str) -> None:
         return
     with pytest.raises(InvalidInput, match=problem):
         SOME.check_options(wanted)
+
+
+def test_user_networking_can_be_allowed() -> None:
+    Limits(networks=("user",)).check_options(domain(interfaces=[{"type": "user"}]))
+    Limits(sources=()).check_options(domain(interfaces=[{"type": "user"}]))
+
+
+@pytest.mark.parametrize(
+    ("share", "option"),
+    [
+        ({"socket": "/run/libvirt/libvirt-sock"}, "socket"),
+        ({"source": "/srv/project", "nosuid": False}, "nosuid"),
+        ({"source": "/srv/project", "nosuid": True}, ""),
+        ({"source": "/srv/project"}, ""),
+    ],
+)
+def test_shares(share: dict[str, Any], option: str) -> None:
+    Limits().check_shares([{"tag": "data", **share}], "vm")
+    if not option:
+        SOME.check_shares([{"tag": "data", **share}], "vm")
+        return
+    with pytest.raises(InvalidInput, match=rf"{option}: .*limits\.json on this host limits"):
+        SOME.check_shares([{"tag": "data", **share}], "vm")
 
 
 @pytest.fixture

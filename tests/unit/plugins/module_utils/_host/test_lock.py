@@ -33,7 +33,7 @@ def test_locks_of_different_names_are_independent() -> None:
     long = ("domain:" + "é" * 100, "domain:" + "é" * 99 + "x")
     with lock.exclusive(long[0]), lock.exclusive(long[1]):
         pass
-    with lock.exclusive("domain:a/b"), lock.exclusive("domain:a"), lock.exclusive("host"), lock.exclusive("fstab"):
+    with lock.exclusive("domain:a/b"), lock.exclusive("domain:a"), lock.exclusive("host"), lock.exclusive("mounts"):
         pass
 
 

@@ -22,6 +22,14 @@ def test_ports() -> None:
     assert not ports.is_port_taken("127.0.0.1", 65536)
 
 
+@pytest.mark.parametrize(
+    ("address", "is_own"),
+    [("127.0.0.1", True), ("127.8.8.8", False), ("192.0.2.1", False), ("2001:db8::1", False)],
+)
+def test_the_addresses_of_this_machine(address: str, is_own: bool) -> None:
+    assert ports.is_own(address) is is_own
+
+
 @pytest.mark.parametrize(("greeting", "answers"), [(b"SSH-2.0-x\r\n", True), (b"HTTP/1.1", False), (b"", False)])
 def test_ssh(greeting: bytes, answers: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:

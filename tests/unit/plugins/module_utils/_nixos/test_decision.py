@@ -81,6 +81,18 @@ def test_the_table(found: str, method: str) -> None:
     assert said == words or (" " in words and words in said)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("machine", [INSTALLER, DEBIAN, SAME, OTHER])
+def test_a_guest_that_leads_to_another_machine_is_refused(machine: Machine, method: str) -> None:
+    vm, request = replace(VM, uuid="1"), SystemRequest("web", NEW, method, may_wipe=True)
+    refusal = outcome(vm, replace(machine, uuid="2"), request)
+    assert "the machine that answers is not the domain" in refusal
+    assert "nixos_guest_host_key" in refusal
+    unknown = outcome(vm, machine, request)
+    assert outcome(vm, replace(machine, uuid="1"), request) == unknown
+    assert outcome(NO_VM, replace(machine, uuid="2"), request) == outcome(NO_VM, machine, request)
+
+
 @pytest.mark.parametrize("machine", [DEBIAN, NAMELESS])
 @pytest.mark.parametrize("method", ["auto", "install"])
 def test_another_system_is_erased_with_consent_only(machine: Machine, method: str) -> None:

@@ -19,6 +19,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._untrusted impor
 from ansible_collections.keystone.virtiofs.tests.unit.hostile import TEXTS, label
 
 SYSTEM = f"/nix/store/{'0' * 32}-nixos-system-web"
+UUID = "11111111-2222-3333-4444-55555555aaaa"
 REGISTRATION = f"/nix/store/{'1' * 32}-registration"
 
 
@@ -43,17 +44,17 @@ class Guest:
     ("answer", "machine"),
     [
         (
-            f"nixos \n\n{SYSTEM}\n{SYSTEM}\n\n{REGISTRATION}\n",
-            Machine(True, "", "", "nixos", "", SYSTEM, SYSTEM, None, REGISTRATION),
+            f"{UUID.upper()}\nnixos \n\n{SYSTEM}\n{SYSTEM}\n\n{REGISTRATION}\n",
+            Machine(True, "", "", "nixos", "", SYSTEM, SYSTEM, None, REGISTRATION, UUID),
         ),
-        (f"nixos \n\n{SYSTEM}\n{SYSTEM}\n{SYSTEM}\n", Machine(True, "", "", "nixos", "", SYSTEM, SYSTEM, SYSTEM)),
-        ("nixos \ninstaller\n\n\n\n", Machine(True, "", "", "nixos", "installer")),
-        (f"keystone nixos\n\n{SYSTEM}\n\n\n", Machine(True, "", "", "nixos", "", SYSTEM)),
-        ("ubuntu debian\n\n\n\n\n", Machine(True, "", "", "ubuntu")),
+        (f"\nnixos \n\n{SYSTEM}\n{SYSTEM}\n{SYSTEM}\n", Machine(True, "", "", "nixos", "", SYSTEM, SYSTEM, SYSTEM)),
+        ("\nnixos \ninstaller\n\n\n\n", Machine(True, "", "", "nixos", "installer")),
+        (f"\nkeystone nixos\n\n{SYSTEM}\n\n\n", Machine(True, "", "", "nixos", "", SYSTEM)),
+        ("\nubuntu debian\n\n\n\n\n", Machine(True, "", "", "ubuntu")),
         (" \n\n\n\n\n", Machine(True)),
         ("", Machine(True)),
-        ("nixos", Machine(True, "", "", "nixos")),
-        ("nixos \n\n/srv/project\n/etc\n/nix/store\n/nix/store/../etc\n", Machine(True, "", "", "nixos")),
+        ("\nnixos", Machine(True, "", "", "nixos")),
+        (f"{UUID}x\nnixos \n\n/srv/project\n/etc\n/nix/store\n/nix/store/../etc\n", Machine(True, "", "", "nixos")),
     ],
 )
 def test_an_answer(answer: str, machine: Machine) -> None:
@@ -91,7 +92,7 @@ def test_a_machine_that_is_not_reached() -> None:
 def test_the_script_itself() -> None:
     """On this machine, which is no NixOS."""
     done = subprocess.run(["sh", "-c", inspection._INSPECT], capture_output=True, text=True, check=True)
-    assert len(done.stdout.split("\n")) in (6, 7)
+    assert len(done.stdout.split("\n")) in (7, 8)
     assert parse(done.stdout).reachable
 
 
@@ -104,8 +105,8 @@ def check_is_harmless(machine: Machine) -> None:
 
 @pytest.mark.parametrize("text", TEXTS, ids=label)
 def test_a_hostile_value_counts_as_missing(text: str) -> None:
-    for line in range(6):
-        lines = ["debian", "", SYSTEM, SYSTEM, SYSTEM, REGISTRATION]
+    for line in range(7):
+        lines = [UUID, "debian", "", SYSTEM, SYSTEM, SYSTEM, REGISTRATION]
         lines[line] = text
         check_is_harmless(parse("\n".join(lines)))
 

@@ -11,6 +11,7 @@ import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -39,9 +40,21 @@ class TestImages:
         base, top = str(tmp_path / "base.img"), str(tmp_path / "top.qcow2")
         disks.create_image(base, "raw", 8, None)
         disks.create_image(top, "qcow2", None, base, "raw")
-        assert disks.read_image(top) == DiskImage(8, "qcow2", backing=base)
+        assert disks.read_image(top) == DiskImage(8, "qcow2", base, "raw")
         assert disks.backing_chain(top, "qcow2") == [base]
         assert disks.backing_chain(top, "raw") == []
+
+    def test_nothing_below_a_backing_image_is_opened(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "fifo")
+        base = image(tmp_path, header(b"fifo", extensions=RAW_BASE))
+        disks.create_image(str(tmp_path / "top"), "qcow2", None, base, "qcow2")
+        assert disks.read_image(str(tmp_path / "top")) == DiskImage(1, "qcow2", base, "qcow2")
+
+    def test_the_last_sector_of_a_backing_image_is_kept(self, tmp_path: Path) -> None:
+        base = image(tmp_path, b"", 2**20 + 100)
+        disks.create_image(str(tmp_path / "top"), "qcow2", None, base, "raw")
+        head = (tmp_path / "top").read_bytes()[24:32]
+        assert int.from_bytes(head, "big") == 2**20 + 512
 
     def test_a_failure_leaves_nothing(self, tmp_path: Path) -> None:
         with pytest.raises(HostError, match=r"qemu-img create .* failed"):
@@ -91,6 +104,9 @@ def header(backing: bytes = b"", features: int = 0, version: int = 3, extensions
     return (HEADER.pack(*fields, 104) + extensions).ljust(4096, b"\0") + backing
 
 
+RAW_BASE = struct.pack(">II8s", 0xE2792ACA, 3, b"raw")
+
+
 def image(tmp_path: Path, content: bytes, size: int = 4 * 2**20) -> str:
     file = tmp_path / "image"
     file.write_bytes(content)
@@ -106,9 +122,20 @@ def image(tmp_path: Path, content: bytes, size: int = 4 * 2**20) -> str:
         (header(), None, DiskImage(1, "")),
         (header(), "raw", DiskImage(4, "raw")),
         (header(), "qcow2", DiskImage(1, "qcow2")),
-        (header(features=4), "qcow2", DiskImage(1, "qcow2", data_file=True)),
+        (
+            header(features=4),
+            "qcow2",
+            DiskImage(1, "qcow2", flaw="keeps its data in another file, which its header names"),
+        ),
         (header(features=4), "raw", DiskImage(4, "raw")),
-        (header(b"/etc/shadow"), "qcow2", DiskImage(1, "qcow2", backing="/etc/shadow")),
+        (
+            header(b"/etc/shadow"),
+            "qcow2",
+            DiskImage(
+                1, "qcow2", "/etc/shadow", flaw="has the backing file /etc/shadow, whose format its header does not say"
+            ),
+        ),
+        (header(b"/etc/shadow", extensions=RAW_BASE), "qcow2", DiskImage(1, "qcow2", "/etc/shadow", "raw")),
         (header(version=2, features=4), "qcow2", DiskImage(1, "qcow2")),
         (b'# Disk DescriptorFile\nversion=1\nRW 8 FLAT "/etc/shadow" 0\n', None, DiskImage(4, "raw")),
         (b"KDMV", None, DiskImage(4, "raw")),
@@ -126,6 +153,15 @@ def test_a_relative_backing_file_is_next_to_the_image(tmp_path: Path) -> None:
     assert found.backing == f"{tmp_path}/base.img"
 
 
+@pytest.mark.parametrize("name", [b'json:{"driver":"file","filename":"/etc/shadow"}', b"file:/etc/shadow", b"nbd:x:1"])
+def test_a_backing_file_that_is_not_a_path_is_a_flaw(tmp_path: Path, name: bytes) -> None:
+    path = image(tmp_path, header(name, extensions=RAW_BASE))
+    found = disks.read_image(path, "qcow2")
+    assert found is not None
+    assert found.flaw.endswith("which is not a path")
+    assert disks.backing_chain(path, "qcow2") == []
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
@@ -133,6 +169,9 @@ def test_a_relative_backing_file_is_next_to_the_image(tmp_path: Path) -> None:
         (b"QFI\xfb", "unknown version 0"),
         (header(version=9), "unknown version 9"),
         (header(b"x" * 2000), "is damaged"),
+        (header(b"x").replace((4096).to_bytes(8, "big"), (2**63).to_bytes(8, "big")), "is damaged"),
+        (header(b"x").replace((4096).to_bytes(8, "big"), (2**64 - 1).to_bytes(8, "big")), "is damaged"),
+        (header(b"a\0b"), "is damaged"),
     ],
 )
 def test_an_image_that_is_not_qcow2(tmp_path: Path, content: bytes, problem: str) -> None:
@@ -187,6 +226,44 @@ def test_a_new_image_never_replaces_a_file(tmp_path: Path) -> None:
         disks.create_image(str(path), "raw", 1)
     assert path.read_text() == "mine"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_user_who_replaces_the_scratch_directory_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory of a disk may belong to a user of the host, who may rename what is in it."""
+    victim, images = tmp_path / "victim", tmp_path / "images"
+    victim.write_text("mine")
+    images.mkdir()
+    qemu_img = disks._qemu_img
+
+    def qemu_img_after_the_exchange(*arguments: str, **options: Any) -> None:
+        (scratch,) = images.iterdir()
+        scratch.rename(images / "aside")
+        scratch.mkdir()
+        (scratch / "image").symlink_to(victim)
+        qemu_img(*arguments, **options)
+
+    monkeypatch.setattr(disks, "_qemu_img", qemu_img_after_the_exchange)
+    disks.create_image(str(images / "disk"), "qcow2", 1)
+    assert victim.read_text() == "mine"
+    assert not (images / "disk").is_symlink()
+    assert disks.read_image(str(images / "disk")) == DiskImage(1, "qcow2")
+
+
+@pytest.mark.parametrize("kind", ["link", "directory"])
+def test_a_scratch_directory_of_another_user_is_not_used(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "made"
+    made.mkdir()
+    if kind == "link":
+        (tmp_path / "link").symlink_to(made)
+        made = tmp_path / "link"
+    monkeypatch.setattr("tempfile.mkdtemp", lambda **_options: str(made))
+    with pytest.raises(OSError if kind == "link" else HostError, match=r"Not a directory|was replaced while"):
+        disks.create_image(str(tmp_path / "disk"), "raw", 1)
+    assert not (tmp_path / "disk").exists()
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:

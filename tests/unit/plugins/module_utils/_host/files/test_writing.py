@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import fstab as fstab_module
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import leftovers, wrappers, writing
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import (
+    leftovers,
+    mount_table,
+    wrappers,
+    writing,
+)
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount and change owners")
 
@@ -25,15 +29,6 @@ def killed_in(function: str, work: Callable[[], object]) -> None:
         work()
         os._exit(0)
     assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
-
-
-@pytest.fixture
-def fstab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    file = tmp_path / "etc/fstab"
-    file.parent.mkdir()
-    file.write_text("mine\n")
-    monkeypatch.setattr(fstab_module, "FSTAB", file)
-    return file
 
 
 def test_a_new_file_has_the_mode_and_an_old_one_keeps_its_own(tmp_path: Path) -> None:
@@ -66,15 +61,17 @@ def test_the_longest_names(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("function", ["write", "fsync"])
-def test_what_a_kill_leaves_in_etc_is_found_and_removed(tmp_path: Path, fstab: Path, function: str) -> None:
-    killed_in(function, lambda: fstab_module.add_bind("/source", "/target", "ro"))
-    assert fstab.read_text() == "mine\n"
-    assert len(list(fstab.parent.iterdir())) == 2
+def test_what_a_kill_leaves_next_to_the_table_is_found_and_removed(tmp_path: Path, table: Path, function: str) -> None:
+    mount_table.add("/other", "/target", "ro")
+    before = table.read_text()
+    killed_in(function, lambda: mount_table.add("/source", "/target", "ro"))
+    assert table.read_text() == before
+    assert len(list(table.parent.iterdir())) == 2
     leftovers.remove_leftovers(leftovers.find_leftovers(str(tmp_path), "vm", []))
-    assert list(fstab.parent.iterdir()) == [fstab]
+    assert list(table.parent.iterdir()) == [table]
 
 
-def test_what_a_kill_leaves_of_a_wrapper_is_no_wrapper(tmp_path: Path, fstab: Path) -> None:
+def test_what_a_kill_leaves_of_a_wrapper_is_no_wrapper(tmp_path: Path, table: Path) -> None:
     wrapper = tmp_path / "domains/vm/bin/virtiofsd,cache=none"
     killed_in("fsync", lambda: wrappers.write_wrapper(str(wrapper), "/virtiofsd", {"cache": "none"}))
     assert len(list(wrapper.parent.iterdir())) == 1
@@ -83,29 +80,33 @@ def test_what_a_kill_leaves_of_a_wrapper_is_no_wrapper(tmp_path: Path, fstab: Pa
     assert list((tmp_path / "domains").iterdir()) == []
 
 
-def test_what_a_run_is_using_is_not_a_leftover(tmp_path: Path, fstab: Path) -> None:
+def test_what_a_run_is_using_is_not_a_leftover(tmp_path: Path, table: Path) -> None:
     def found() -> list[str]:
         return leftovers.find_leftovers(str(tmp_path), "vm", [str(tmp_path / "disk")])
 
-    temporary = fstab.parent / ".keystone-new-fstab-abcdefgh"
+    table.parent.mkdir()
+    temporary = table.parent / ".keystone-new-mounts-abcdefgh"
     temporary.touch()
-    with writing.scratch_directory(tmp_path / "disk") as directory, writing._held(temporary):
+    with writing.scratch_directory(tmp_path / "disk"), writing._held(temporary):
         assert found() == []
+        (directory,) = tmp_path.glob(".keystone-new-disk-*")
         writing.remove_leftovers([temporary, directory])
+        assert directory.exists()
     assert found() == [str(temporary)]
     assert temporary.exists()
 
 
-def test_other_files_are_not_leftovers(tmp_path: Path, fstab: Path) -> None:
-    (fstab.parent / "tmpabcdefgh").touch()
-    (fstab.parent / ".keystone-new-fstab.bak-abcdefgh").touch()
-    (fstab.parent / ".keystone-new-fstab-linklink").symlink_to(fstab)
-    os.mkfifo(fstab.parent / ".keystone-new-fstab-fifofifo")
+def test_other_files_are_not_leftovers(tmp_path: Path, table: Path) -> None:
+    table.parent.mkdir()
+    (table.parent / "tmpabcdefgh").touch()
+    (table.parent / ".keystone-new-mounts.bak-abcdefgh").touch()
+    (table.parent / ".keystone-new-mounts-linklink").symlink_to(table)
+    os.mkfifo(table.parent / ".keystone-new-mounts-fifofifo")
     (tmp_path / ".keystone-new-disk2-abcdefgh").mkdir()
     assert leftovers.find_leftovers(str(tmp_path), "vm", [str(tmp_path / "disk")]) == []
 
 
-def test_directories_that_a_killed_run_has_made_or_emptied(tmp_path: Path, fstab: Path) -> None:
+def test_directories_that_a_killed_run_has_made_or_emptied(tmp_path: Path, table: Path) -> None:
     root = tmp_path / "domains/vm"
     for part in ("ro", "nosuid", "boot"):
         (root / part).mkdir(parents=True)
@@ -128,7 +129,7 @@ def full_disk(tmp_path: Path, private_mounts: None) -> Iterator[Callable[[int, i
     def mount(pages: int, inodes: int) -> Path:
         options = f"size={(pages + 1) * 4}k,nr_inodes={inodes + 2}"
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], check=True)
-        (place / "fstab").write_text("mine\n")
+        (place / "mounts").write_text("/a /b ro\n")
         return place
 
     yield mount
@@ -141,11 +142,11 @@ def test_a_full_disk_leaves_nothing(
     full_disk: Callable[[int, int], Path], pages: int, inodes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = full_disk(pages, inodes)
-    monkeypatch.setattr(fstab_module, "FSTAB", place / "fstab")
+    monkeypatch.setattr(mount_table, "TABLE", place / "mounts")
     before = sorted(place.iterdir())
     with pytest.raises(OSError, match="No space"):
-        fstab_module.add_bind("/" + "x" * 5000, "/target", "ro")
-    assert ((place / "fstab").read_text(), sorted(place.iterdir())) == ("mine\n", before)
+        mount_table.add("/" + "x" * 5000, "/target", "ro")
+    assert ((place / "mounts").read_text(), sorted(place.iterdir())) == ("/a /b ro\n", before)
     with pytest.raises(OSError, match="No space"):
         wrappers.write_wrapper(f"{place}/domains/vm/bin/virtiofsd,x", "/virtiofsd", {"x": "y" * 40000})
     assert not any(path.is_file() for path in place.rglob("domains/**/*"))
