@@ -9,6 +9,7 @@
     ./guest/recovery.nix
     ./guest/registration.nix
     ./guest/overlay-store.nix
+    ./guest/live-store.nix
     ./guest/remount.nix
     ./guest/switch.nix
   ];

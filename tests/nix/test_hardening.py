@@ -17,6 +17,7 @@ LIMIT = 5.0
 OF_ROLE = sorted((CHECKOUT / "roles/host/files").glob("*.service"))
 OF_HOST = "keystone-firewall keystone-mounts keystone-network keystone-nix-database keystone-store-views".split()
 OF_GUEST = {f"keystone-store-{work}": "closure" for work in ("recovery", "registration", "verification")}
+OF_LIVE_GUEST = {f"keystone-store-{work}": "live" for work in ("relay", "watch")}
 
 
 def exposure(unit: Path) -> float:
@@ -43,6 +44,8 @@ def written(directory: Path, name: str, settings: Mapping[str, Any]) -> Path:
 def test_every_service_of_the_nix_modules_is_rated(world: World) -> None:
     assert sorted(world.host("systemd.services", "exportDatabase = true; shareClosureOnly = true;")) == OF_HOST
     assert sorted(world.guest("systemd.services", 'storeRegistration = "closure";')) == sorted(OF_GUEST)
+    live = set(world.guest("systemd.services", 'storeRegistration = "live";'))
+    assert live - set(OF_GUEST) - {"nix-daemon"} == set(OF_LIVE_GUEST)
 
 
 @pytest.mark.parametrize("unit", OF_ROLE, ids=lambda unit: unit.name)
@@ -56,7 +59,7 @@ def test_a_service_of_the_host_module_is_hardened(world: World, name: str, tmp_p
     assert exposure(written(tmp_path, name, services[name]["serviceConfig"])) < LIMIT
 
 
-@pytest.mark.parametrize(("name", "registration"), OF_GUEST.items())
+@pytest.mark.parametrize(("name", "registration"), (OF_GUEST | OF_LIVE_GUEST).items())
 def test_a_service_of_the_guest_module_is_hardened(world: World, name: str, registration: str, tmp_path: Path) -> None:
     service = world.guest(f"systemd.services.{name}", f'storeRegistration = "{registration}";')
     assert exposure(written(tmp_path, name, service["serviceConfig"])) < LIMIT

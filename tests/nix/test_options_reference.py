@@ -21,6 +21,7 @@ def test_every_option_has_a_description_a_default_and_an_example(world: World) -
       in
       options: concatMap of [ options.host options.guest ]
     """
-    modules = f"[ {CHECKOUT}/nix/modules/host-virtiofs.nix {CHECKOUT}/nix/modules/guest-virtiofs.nix ]"
+    names = ("host-virtiofs", "live-store-host", "guest-virtiofs")
+    modules = f"[ {' '.join(f'{CHECKOUT}/nix/modules/{name}.nix' for name in names)} ]"
     options = f"(import {HERE}/nixos {{ {world.arguments} }} {modules}).options.keystone.virtualization"
     assert evaluate(f"({undocumented}) {options}") == []

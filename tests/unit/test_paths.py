@@ -19,6 +19,7 @@ TREES: dict[str, set[str] | None] = {
     "/var/cache/keystone-virtiofs": None,
     "/var/log/keystone-virtiofs": None,
     "/run/keystone-virtiofs": None,
+    "/run/keystone-store": None,  # sockets of a user that may not enter the directory of root's locks
     "/etc/keystone-virtiofs": {"keystone-firewall.nft", "limits.json"},
     "/nix/var/nix/gcroots/keystone-virtiofs": {"domains", "seed"},
 }

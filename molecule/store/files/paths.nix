@@ -21,6 +21,7 @@ rec {
   other = path "other" [ ];
   added = path "added" [ system ];
   deleted = path "deleted" [ ];
+  passing = path "passing" [ ];
 
   # As many as a small NixOS has.
   thousand = builtins.toFile "thousand" (

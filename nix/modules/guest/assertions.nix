@@ -10,6 +10,7 @@ let
   cfg = config.keystone.virtualization.guest.virtiofs;
   inherit (import ./layout.nix { inherit config lib; })
     areDistinct
+    hasLowerStore
     isOverlayStore
     longestShareName
     ownStore
@@ -62,38 +63,36 @@ let
     }
   ];
 
-  # An overlay store distinguishes host paths and leaves them alone.
-  collectsOwnPathsOnly = isOverlayStore;
-
-  # Options that would write to host paths and thereby copy or hide them in the writable layer.
+  # Options that would write to host paths and thereby copy or hide them in the writable layer. An overlay store
+  # distinguishes host paths, so that garbage collection leaves them alone.
   hostOnlyOptions = {
-    "nix.gc.automatic" = config.nix.gc.automatic && !collectsOwnPathsOnly;
+    "nix.gc.automatic" = config.nix.gc.automatic && !hasLowerStore;
     "nix.settings.min-free" =
       !lib.elem (toString (config.nix.settings.min-free or 0)) [
         ""
         "0"
       ]
-      && !collectsOwnPathsOnly;
+      && !hasLowerStore;
     "nix.optimise.automatic" = config.nix.optimise.automatic;
     "nix.settings.auto-optimise-store" = config.nix.settings.auto-optimise-store or false;
-    "programs.nh.clean.enable" = config.programs.nh.clean.enable or false && !collectsOwnPathsOnly;
+    "programs.nh.clean.enable" = config.programs.nh.clean.enable or false && !hasLowerStore;
   };
 
   nix = config.nix.package;
 
-  # What the store registration overlay-store needs.
+  # What a store with the host's as its lower store needs.
   unfitNix = [
     {
       assertion = config.nix.enable;
-      message = "${prefix}.storeRegistration: \"overlay-store\" needs Nix. Set nix.enable to true, or ${prefix}.storeRegistration to \"none\".";
+      message = "${prefix}.storeRegistration: \"${cfg.storeRegistration}\" needs Nix. Set nix.enable to true, or ${prefix}.storeRegistration to \"none\".";
     }
     {
       assertion = nix.pname or "nix" != "lix" && builtins.compareVersions (nix.version or "2.22") "2.22" >= 0;
-      message = "${prefix}.storeRegistration: \"overlay-store\" needs Nix 2.22 or later, and nix.package is ${nix.name}. Set nix.package, or ${prefix}.storeRegistration to \"closure\".";
+      message = "${prefix}.storeRegistration: \"${cfg.storeRegistration}\" needs Nix 2.22 or later, and nix.package is ${nix.name}. Set nix.package, or ${prefix}.storeRegistration to \"closure\".";
     }
     {
       assertion = config.nix.daemonUser or "root" == "root";
-      message = "${prefix}.storeRegistration: with \"overlay-store\", the Nix daemon must run as root. Remove nix.daemonUser, or set ${prefix}.storeRegistration to \"closure\".";
+      message = "${prefix}.storeRegistration: with \"${cfg.storeRegistration}\", the Nix daemon must run as root. Remove nix.daemonUser, or set ${prefix}.storeRegistration to \"closure\".";
     }
   ];
 in
@@ -107,7 +106,7 @@ in
         assertion = !isSet;
         message = "${name}: with ${prefix}.enable it would copy or hide the host's paths in the writable layer. Leave it to the host, and set it to false here.";
       }) hostOnlyOptions
-      ++ lib.optionals isOverlayStore unfitNix
+      ++ lib.optionals hasLowerStore unfitNix
       ++ [
         {
           assertion = cfg.mountPoint == ownStore || cfg.storeRegistration == "none";

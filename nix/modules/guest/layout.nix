@@ -14,6 +14,9 @@ rec {
   longestShareName = 36;
 
   isOverlayStore = cfg.storeRegistration == "overlay-store";
+  isLive = cfg.storeRegistration == "live";
+  # Nix then distinguishes the host's paths from its own.
+  hasLowerStore = isOverlayStore || isLive;
 
   # The layers are mounted before the store, so no mount point may lie in another one.
   places = {

@@ -76,6 +76,7 @@ in
       type = lib.types.enum [
         "closure"
         "overlay-store"
+        "live"
         "none"
       ];
       default = "closure";
@@ -89,6 +90,9 @@ in
         `overlay-store`: all paths that the host's database contained when it was last copied for its guests, through
         Nix's experimental `local-overlay-store`; requires Nix 2.22 or later and a second share,
         {option}`${prefix}.databaseShareName`.
+        `live`: all paths that are valid on the host at this moment, through the same kind of store and a connection
+        that the host makes to the ssh server of the guest; requires Nix 2.22 or later, and `vm_live_store` of the
+        Ansible role `vm`.
         `none`: only paths that the guest itself has built or installed.
       '';
     };

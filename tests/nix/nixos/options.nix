@@ -72,7 +72,10 @@ in
     nixpkgs = anything;
     services = {
       getty.autologinUser = option (types.nullOr types.str) null;
-      openssh.enable = flag;
+      openssh = {
+        enable = flag;
+        settings = anything;
+      };
       qemuGuest.enable = flag;
     };
     system = {
@@ -83,7 +86,9 @@ in
     systemd = {
       globalEnvironment = anything;
       paths = anything;
+      package = option types.package pkgs.systemd;
       services = anything;
+      sockets = anything;
       targets = anything;
       tmpfiles.rules = strings;
     };
@@ -92,7 +97,9 @@ in
       users = option (types.attrsOf (
         types.submodule {
           options = {
+            group = option types.str "";
             isNormalUser = flag;
+            isSystemUser = flag;
             openssh.authorizedKeys.keys = option (types.listOf types.singleLineStr) [ ];
           };
         }

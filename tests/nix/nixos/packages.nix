@@ -23,6 +23,7 @@ let
     "openssh"
     "qemu-utils"
     "shellcheck"
+    "systemd"
     "util-linux"
     "virtiofsd"
   ];

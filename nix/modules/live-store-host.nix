@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Answers of this host's Nix to guests with the store registration live. Import it with host-virtiofs.nix.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+
+let
+  cfg = config.keystone.virtualization.host.virtiofs;
+  prefix = "keystone.virtualization.host.virtiofs";
+
+  hardening = import ./hardening.nix;
+
+  # The role vm writes a directory for each guest.
+  settings = "/var/lib/keystone-virtiofs/guests/live";
+  socket = "/run/keystone-store/%i.socket";
+
+  # With nothing else next to the package.
+  python = builtins.path {
+    name = "keystone-store-proxy";
+    path = ./.;
+    filter = path: _: builtins.match ".*/keystone_store_proxy(/[a-z_]+\\.py)?" path != null;
+  };
+
+  confined = hardening.sandboxed // {
+    User = "keystone-store";
+    LogRateLimitIntervalSec = 60;
+    LogRateLimitBurst = 100;
+    MemoryDenyWriteExecute = true;
+    ProcSubset = "pid";
+    ProtectProc = "invisible";
+    SystemCallFilter = [
+      "@system-service"
+      "~@privileged @resources"
+    ];
+    UMask = "0077";
+  };
+in
+{
+  options.keystone.virtualization.host.virtiofs.liveStore = lib.mkOption {
+    type = lib.types.bool;
+    default = false;
+    example = true;
+    description = ''
+      Whether to run, for each guest with `vm_live_store` of the Ansible role `vm`, a service that answers the guest's
+      queries about the Nix database of this host, and never changes the database.
+    '';
+  };
+
+  config = lib.mkIf (cfg.enable && cfg.liveStore) {
+    users.users.keystone-store = {
+      isSystemUser = true;
+      group = "keystone-store";
+    };
+    users.groups.keystone-store = { };
+
+    # The roles expect the package at this path on every distribution.
+    systemd.tmpfiles.rules = [
+      "d /usr/local/lib/keystone-virtiofs 0755 root root -"
+      "L+ /usr/local/lib/keystone-virtiofs/keystone_store_proxy - - - - ${python}/keystone_store_proxy"
+    ];
+
+    systemd.sockets."keystone-store-proxy@" = {
+      description = "Queries of the guest %i about the Nix store";
+      listenStreams = [ socket ];
+      socketConfig = {
+        SocketUser = "keystone-store";
+        SocketGroup = "keystone-store";
+        SocketMode = "0600";
+      };
+    };
+
+    systemd.services."keystone-store-proxy@" = {
+      description = "Answers about the Nix store to the guest %i";
+      requires = [ "keystone-store-proxy@%i.socket" ];
+      unitConfig.StartLimitIntervalSec = 0;
+      environment.PYTHONPATH = "${python}";
+      serviceConfig = confined // {
+        # Sets SHOWN, empty or an option with the directory below. Without the file the service does not start.
+        EnvironmentFile = "${settings}/%i/proxy";
+        ExecStart = "${pkgs.python3}/bin/python3 -m keystone_store_proxy $SHOWN";
+        BindReadOnlyPaths = "-/var/lib/keystone-virtiofs/domains/%i/view/names:/run/keystone-store/shown";
+        # A guest that asks without end takes no more than its share.
+        CPUWeight = 20;
+        MemoryMax = "256M";
+        TasksMax = 80;
+        PrivateNetwork = true;
+      };
+    };
+
+    systemd.services."keystone-store-forward@" = {
+      description = "Connection of the guest %i to the Nix store";
+      wants = [ "keystone-store-proxy@%i.socket" ];
+      after = [ "keystone-store-proxy@%i.socket" ];
+      unitConfig.StartLimitIntervalSec = 0;
+      serviceConfig = confined // {
+        LoadCredential = [
+          "key:/var/lib/keystone-virtiofs/guests/ssh/%i"
+          "known_hosts:${settings}/%i/known_hosts"
+          "ssh_config:${settings}/%i/ssh_config"
+        ];
+        # The guest's end belongs to keystone-store-relay there.
+        ExecStart = lib.concatStringsSep " " [
+          "${pkgs.openssh}/bin/ssh -F %d/ssh_config -i %d/key -o UserKnownHostsFile=%d/known_hosts"
+          "-N -R /run/keystone-virtiofs/live/forwarded.socket:${socket} guest"
+        ];
+        Restart = "always"; # the guest may be off, or still booting
+        RestartSec = 3;
+        IPAddressDeny = "";
+        RestrictAddressFamilies = "AF_INET AF_INET6 AF_UNIX";
+      };
+    };
+
+    systemd.services.keystone-store-live = {
+      description = "Start of the connections of guests to the Nix store";
+      wantedBy = [ "multi-user.target" ];
+      after = [ "libvirtd.service" ];
+      unitConfig.ConditionPathExistsGlob = "${settings}/*/proxy";
+      path = [ config.systemd.package ];
+      serviceConfig = hardening.sandboxed // {
+        Type = "oneshot";
+        RemainAfterExit = true;
+      };
+      script = ''
+        cd ${settings}
+        for guest in *; do
+          systemctl start --no-block "keystone-store-forward@$guest.service"
+        done
+      '';
+    };
+
+    assertions = [
+      {
+        assertion = !lib.elem "keystone-store" (config.nix.settings.trusted-users or [ ]);
+        message = "nix.settings.trusted-users: with ${prefix}.liveStore, the user keystone-store must not be trusted, because guests act as this user. Remove it from the list.";
+      }
+    ];
+  };
+}

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A guest whose Nix asks its host what is valid: what the modules evaluate to. molecule/store runs it."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, EvaluationError, World
+from ansible_collections.keystone.virtiofs.tests.nix.test_guest import PERSISTENT, RW
+
+LIVE = 'storeRegistration = "live";'
+DIRECTORY = "/run/keystone-virtiofs/live"
+
+
+def test_the_daemon_asks_the_relay(world: World) -> None:
+    url = urlsplit(world.guest("systemd.services.nix-daemon.environment.NIX_REMOTE", LIVE))
+    assert url.scheme == "local-overlay"
+    assert parse_qs(url.query, strict_parsing=True) == {
+        "lower-store": [f"unix://{DIRECTORY}/host.socket"],
+        "upper-layer": [f"{RW}/upper"],
+        "check-mount": ["false"],
+        "remount-hook": ["/etc/keystone/remount-store"],
+    }
+    assert world.guest("nix.settings.experimental-features", LIVE) == ["local-overlay-store"]
+
+
+def test_the_relay_listens_before_the_daemon_starts(world: World) -> None:
+    relay = world.guest("systemd.services.keystone-store-relay", LIVE)
+    assert relay["before"] == ["nix-daemon.service"]
+    assert relay["serviceConfig"]["Type"] == "notify"
+    arguments = relay["serviceConfig"]["ExecStart"].split()
+    assert arguments[1:] == [
+        "/etc/keystone/keystone-store-relay",
+        f"{DIRECTORY}/host.socket",
+        f"{DIRECTORY}/forwarded.socket",
+    ]
+    assert relay["serviceConfig"]["RuntimeDirectory"] == DIRECTORY.removeprefix("/run/")
+
+
+def test_the_watch_follows_the_share(world: World) -> None:
+    watch = world.guest("systemd.services.keystone-store-watch", LIVE + 'roStoreMount = "/a";')
+    assert watch["serviceConfig"]["ExecStart"].split()[1:] == ["/etc/keystone/keystone-store-watch", "/a", "/nix/store"]
+
+
+@pytest.mark.parametrize("attribute", ["systemd.globalEnvironment", "environment.sessionVariables"])
+def test_everybody_else_goes_through_the_daemon(world: World, attribute: str) -> None:
+    assert world.guest(f"{attribute}.NIX_REMOTE", LIVE) == "daemon"
+
+
+def test_boot_needs_no_host(world: World) -> None:
+    """The service before the daemon opens the guest's own database only."""
+    environment = world.guest("systemd.services.keystone-store-verification.environment", LIVE)
+    assert environment == {"NIX_REMOTE": "local"}
+    assert not any("live" in mount for mount in world.guest("fileSystems", LIVE))
+
+
+def test_the_host_can_forward_again_after_a_lost_connection(world: World) -> None:
+    assert world.guest("services.openssh.settings.StreamLocalBindUnlink", LIVE) is True
+
+
+def test_a_guest_may_collect_garbage(world: World) -> None:
+    options, disk = PERSISTENT
+    assert world.guest("system.build.toplevel", LIVE + options, f"{{ imports = [ {disk} ]; nix.gc.automatic = true; }}")
+
+
+def test_other_registrations_have_none_of_it(world: World) -> None:
+    services = world.guest("systemd.services", 'storeRegistration = "closure";')
+    assert not {"keystone-store-relay", "keystone-store-watch", "nix-daemon"} & set(services)
+
+
+HOST = CHECKOUT / "nix/modules/live-store-host.nix"
+UNITS = {name: CHECKOUT / f"roles/host/files/keystone-store-{name}.service" for name in ("forward@", "live", "proxy@")}
+
+
+def on_host(world: World, attribute: str) -> Any:
+    return world.host(attribute, "liveStore = true;", HOST)
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_nixos_host_has_the_services_of_the_role(world: World, name: str) -> None:
+    """Each setting that both have is the same, but for programs and lists."""
+    service = on_host(world, f'systemd.services."keystone-store-{name}".serviceConfig')
+    theirs = dict(line.split("=", 1) for line in UNITS[name].read_text().splitlines() if "=" in line and line[0] != "#")
+    for setting, value in service.items():
+        if isinstance(value, (str, int)) and setting not in (
+            "ExecStart",
+            "RestrictAddressFamilies",
+            "SystemCallFilter",
+        ):
+            given = str(value).lower() if isinstance(value, bool) else str(value)
+            assert theirs.get(setting, "") == given, setting
+    assert UNITS[name].read_text().count("LoadCredential") == len(service.get("LoadCredential", []))
+
+
+def test_both_run_the_same_programs(world: World) -> None:
+    for name in ("forward@", "proxy@"):
+        ours = on_host(world, f'systemd.services."keystone-store-{name}".serviceConfig.ExecStart').split()[1:]
+        theirs = [line for line in UNITS[name].read_text().splitlines() if line.startswith("ExecStart=")]
+        assert theirs[0].split()[1:] == ours
+
+
+def test_the_proxy_is_the_package_alone(world: World) -> None:
+    path = on_host(world, 'systemd.services."keystone-store-proxy@".environment.PYTHONPATH')
+    assert path.endswith("-keystone-store-proxy")
+
+
+def test_the_socket_is_for_the_user_of_the_proxies(world: World) -> None:
+    socket = on_host(world, 'systemd.sockets."keystone-store-proxy@"')
+    assert socket["listenStreams"] == ["/run/keystone-store/%i.socket"]
+    assert socket["socketConfig"]["SocketMode"] == "0600"
+
+
+def test_the_user_of_the_proxies_must_not_be_trusted(world: World) -> None:
+    trusted = '{ nix.settings.trusted-users = [ "keystone-store" ]; }'
+    with pytest.raises(EvaluationError, match=r"trusted-users: with .*liveStore"):
+        world.host("system.build.toplevel", "liveStore = true;", HOST, trusted)
+
+
+def test_nothing_without_the_option(world: World) -> None:
+    assert not [name for name in world.host("systemd.services", "", HOST) if name.startswith("keystone-store")]
