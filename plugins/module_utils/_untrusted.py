@@ -35,16 +35,14 @@ _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 # Control characters, and those that are not seen: marks of direction, joiners, tags; lone surrogates, which cannot be
 # encoded; other line separators.
 _UNPRINTABLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+_REFUSED_BY_XML = (0xFFFE, 0xFFFF)
 
 
 class _Printable(dict[int, int]):
     """What each character is shown as. Filled as characters are met."""
 
     def __missing__(self, code: int) -> int:
-        is_shown = unicodedata.category(chr(code)) not in _UNPRINTABLE and code not in (
-            0xFFFE,
-            0xFFFF,
-        )  # XML refuses these
+        is_shown = unicodedata.category(chr(code)) not in _UNPRINTABLE and code not in _REFUSED_BY_XML
         self[code] = code if is_shown else 0xFFFD
         return self[code]
 

@@ -116,3 +116,12 @@ def host_of(generation: str, name: str) -> Host:
 def steps(plan: Plan) -> list[str]:
     """The names of a plan's actions."""
     return [type(action).__name__ for action in plan.actions]
+
+
+def replaced(value: Any, names: Mapping[str, str]) -> Any:
+    """The value with other texts in place of those that are names, however deep."""
+    if isinstance(value, dict):
+        return {key: replaced(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [replaced(item, names) for item in value]
+    return names.get(value, value) if isinstance(value, str) else value

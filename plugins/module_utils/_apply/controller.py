@@ -92,10 +92,14 @@ class Controller:
         if options["state"] == "present":
             self._preflight.check_shares([options], name)
         plan = planner.plan_share(options, observed, self._preflight.host(name, options, observed))
+        self._check(plan, observed)
+        return plan
+
+    def _check(self, plan: Plan, observed: Observed) -> None:
+        """Refuse a plan that the host, or another domain on it, does not allow."""
         self._conflicts.check_conflicts(plan, observed)
         self._preflight.check_start(plan, observed)
         self._preflight.check_mounts(plan)
-        return plan
 
     def describe_domains(self, names: Iterable[str] | None, host_keys: bool = False) -> dict[str, Any]:
         """Facts of the named domains, or of all; a domain that does not exist is left out."""
@@ -180,9 +184,7 @@ class Controller:
             )
             options = forwards.resolve_forwards(options, observed, partial(self._conflicts.is_port_taken, name))
         plan = planner.plan_domain(options, observed, self._preflight.host(name, options, observed))
-        self._conflicts.check_conflicts(plan, observed)
-        self._preflight.check_start(plan, observed)
-        self._preflight.check_mounts(plan)
+        self._check(plan, observed)
         self._preflight.warnings += plan.warnings
         return plan
 

@@ -65,16 +65,19 @@ class Limits:
 
     def check_shares(self, shares: Iterable[Options], domain: str) -> None:
         """Raise InvalidInput for a share that would be no directory of ``sources``, or would let setuid programs in."""
-        for share in shares:
-            problem = "the daemon behind a socket" if share.get("socket") else "setuid programs of a guest"
-            option = "socket" if share.get("socket") else "nosuid" if share.get("nosuid") is False else None
-            if self.exist and option:
-                raise InvalidInput(
-                    f"{option}: {FILE} on this host limits what domains may use, and {problem} could be anything",
-                    fix=f"Omit {option}.",
-                    domain=domain,
-                    share=share["tag"],
-                )
+        for share in shares if self.exist else ():
+            if share.get("socket"):
+                option, danger = "socket", "the daemon behind a socket"
+            elif share.get("nosuid") is False:
+                option, danger = "nosuid", "setuid programs of a guest"
+            else:
+                continue
+            raise InvalidInput(
+                f"{option}: {FILE} on this host limits what domains may use, and {danger} could be anything",
+                fix=f"Omit {option}.",
+                domain=domain,
+                share=share["tag"],
+            )
 
     def check_options(self, options: Options) -> None:
         """Raise InvalidInput for a network, a bridge or an XML document that the limits exclude."""

@@ -49,7 +49,7 @@ def read_image(path: str, image_format: str | None = None) -> DiskImage | None:
         return DiskImage(
             header.size // MIB,
             known or "",
-            _backing_path(path, header),
+            _backing_path(path, header.backing) if header.backing else None,
             header.backing_format,
             _flaw(header),
             is_block_device,
@@ -57,8 +57,9 @@ def read_image(path: str, image_format: str | None = None) -> DiskImage | None:
         )
 
 
-def _backing_path(path: str, header: qcow2.Header) -> str | None:
-    return str(Path(path).parent / header.backing) if header.backing else None
+def _backing_path(path: str, backing: str) -> str:
+    """The backing file that the header of an image names, perhaps relative to the image."""
+    return str(Path(path).parent / backing)
 
 
 def _flaw(header: qcow2.Header) -> str:
@@ -141,7 +142,7 @@ def backing_chain(path: str, image_format: str) -> list[str]:
             break
         if header is None or header.backing is None or qcow2.has_protocol(header.backing):
             break
-        path, image_format = real_path(str(Path(path).parent / header.backing)), header.backing_format
+        path, image_format = real_path(_backing_path(path, header.backing)), header.backing_format
         chain.append(path)
     return chain
 

@@ -66,7 +66,7 @@ class StoreImage:
         """Replace the image in one step; a running guest keeps the file that it was started with."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(f"store-image:{self.path}"):
-            writing.remove_leftovers(self.unfinished())
+            writing.remove_leftovers(writing.leftover_files(self.list))
             with writing.scratch_directory(self.path) as scratch:
                 self._make(scratch, closure, store_root, timeout)
 

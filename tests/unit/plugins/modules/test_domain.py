@@ -25,6 +25,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import G
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host import limits, probe
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.gateway import Gateway
 from ansible_collections.keystone.virtiofs.plugins.modules import domain, domain_info, domains, share
+from ansible_collections.keystone.virtiofs.tests.unit.support import replaced
 
 Run = Callable[..., dict[str, Any]]
 Look = Callable[[], Any]
@@ -59,17 +60,9 @@ def places(tmp_path: Path) -> dict[str, str]:
     return {"SOURCE": f"{tmp_path}/source", "OTHER": f"{tmp_path}/other", "DISK": f"{tmp_path}/disk.qcow2"}
 
 
-def with_places(value: Any, places: dict[str, str]) -> Any:
-    if isinstance(value, dict):
-        return {key: with_places(item, places) for key, item in value.items()}
-    if isinstance(value, list):
-        return [with_places(item, places) for item in value]
-    return places.get(value, value) if isinstance(value, str) else value
-
-
 def test_the_life_of_a_domain(run: Run, look: Look, places: dict[str, str]) -> None:
     for given, expected in STORY:
-        options = {"name": "vm", **with_places(given, places)}
+        options = {"name": "vm", **replaced(given, places)}
         before = look()
         foretold = run(domain, check=True, **options)
         assert look() == before, f"check mode of {given} changed something"
@@ -250,7 +243,7 @@ def test_the_life_of_a_share(run: Run, look: Look, places: dict[str, str]) -> No
         ({"tag": "data", "state": "absent"}, ["Define"]),
         ({"tag": "data", "state": "absent"}, []),
     ):
-        options = {"domain": "vm", **with_places(given, places)}
+        options = {"domain": "vm", **replaced(given, places)}
         before = look()
         foretold = run(share, check=True, **options)
         assert look() == before
@@ -409,7 +402,7 @@ def bad(tmp_path: Path) -> Path:
     ],
 )
 def test_bad_shares(refused: Run, run: Run, bad: Path, given: dict[str, Any], problem: str) -> None:
-    options = {"tag": "data", **with_places(given, {given["source"]: given["source"].replace("BAD", str(bad))})}
+    options = {"tag": "data", **replaced(given, {given["source"]: given["source"].replace("BAD", str(bad))})}
     writable = {"tag": "writable", "source": str(bad / "dir")}
     result = refused(name="vm", shares=[writable, options])
     assert problem in result["msg"]
@@ -442,7 +435,7 @@ def test_bad_shares(refused: Run, run: Run, bad: Path, given: dict[str, Any], pr
 def test_bad_domains(refused: Run, run: Run, tmp_path: Path, given: dict[str, Any], problem: str) -> None:
     owned = f"{tmp_path}/owned.qcow2"
     run(domain, name="owner", interfaces=[{"mac": "52:54:00:00:00:aa"}], disks=[{"path": owned, "size": 8}])
-    result = refused(name="vm", **with_places(given, {"OWNED": owned}))
+    result = refused(name="vm", **replaced(given, {"OWNED": owned}))
     assert problem in result["msg"]
 
 

@@ -14,6 +14,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._apply.executor 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain import running_domain
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.gateway import Gateway
 from ansible_collections.keystone.virtiofs.plugins.modules import domain, share
+from ansible_collections.keystone.virtiofs.tests.unit.support import replaced
 
 Run = Callable[..., dict[str, Any]]
 
@@ -159,14 +160,6 @@ def test_what_all_only_read_may_be_used_by_several(
 ) -> None:
     made = run(domain, name="vm", **replaced(wanted, {**victim, "new": str(tmp_path / "new")}))
     assert made.get("changed"), made
-
-
-def replaced(value: Any, names: dict[str, str]) -> Any:
-    if isinstance(value, dict):
-        return {key: replaced(item, names) for key, item in value.items()}
-    if isinstance(value, list):
-        return [replaced(item, names) for item in value]
-    return names.get(value, value) if isinstance(value, str) else value
 
 
 def test_a_disk_in_a_directory_that_a_guest_may_write_to_is_not_removed(run: Run, project: Path) -> None:
