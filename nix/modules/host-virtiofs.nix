@@ -174,9 +174,9 @@ in
           after = [ "remote-fs.target" ];
           # A guest that starts with the host must not get the directory below the mount.
           before = [ "libvirtd.service" ];
-          unitConfig.ConditionPathExists = "/var/lib/keystone-virtiofs/mounts";
           serviceConfig = hardening.remounts // {
             Type = "oneshot";
+            TimeoutStartSec = "5min"; # a device may take systemd's 90 s to appear
             CapabilityBoundingSet = "CAP_DAC_READ_SEARCH CAP_SYS_ADMIN"; # sources may be anybody's
             RestrictSUIDSGID = false; # it would take openat2(2) away
             ExecStart = mounts;

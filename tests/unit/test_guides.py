@@ -82,7 +82,7 @@ def test_roles_are_given_variables_that_they_have(block: list[dict[str, Any]]) -
         assert {name for name in variables if name.startswith(prefix)} <= options, role
 
 
-@pytest.mark.parametrize("name", BLOCKS.keys() - LISTS.keys())
+@pytest.mark.parametrize("name", sorted(BLOCKS.keys() - LISTS.keys()))
 def test_variables_in_inventories_exist(name: str) -> None:
     every_option = set().union(*role_options().values())
     prefixes = tuple(f"{role.rpartition('.')[2]}_" for role in role_options())

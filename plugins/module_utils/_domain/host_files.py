@@ -39,11 +39,14 @@ def plan_host_files(listed: Iterable[Options], document: DomainXml, observed: Ob
     shares = list(document.shares().values())
     # A share stays in use until the guest has let go of it, also of one that is saved.
     in_use = observed.saved or observed.live
-    if in_use is not None and not any(isinstance(action, Shutdown) for action in plan.actions):
+    stops = any(isinstance(action, Shutdown) for action in plan.actions)
+    if in_use is not None and not stops:
         gone = {action.tag for action in plan.actions if isinstance(action, DetachShare)}
         paths |= {path for tag, path in in_use.share_paths().items() if tag not in gone}
         shares += [share for tag, share in in_use.shares().items() if tag not in gone]
     nosuid = _nosuid_sources(listed, shares, observed, host)
+    if in_use is not None and host.stale_shares and not stops:  # a running virtiofsd serves what was a source once
+        nosuid |= set(host.nosuid)
     prepare: list[Action] = [MountNosuid(source) for source in sorted(nosuid) if not host.nosuid.get(source)]
     own = f"{domain_directory(host.state, plan.name)}/"
     for source, daemon in sorted(paths):
@@ -96,9 +99,12 @@ def keep_owner(share: dict[str, Any], observed: Observed, host: Host) -> dict[st
 def _nosuid_sources(listed: Iterable[Options], shares: Iterable[Options], observed: Observed, host: Host) -> set[str]:
     """The writable sources that are to be mounted with nosuid.
 
-    That is the default of a share that exposes a source writable for the first time; what was decided once stays.
+    That is the default of a share that exposes a source writable for the first time; what was decided once stays, also
+    for a symbolic link that leads to another directory now.
     """
     asked = {share["tag"]: share.get("nosuid") for share in listed}
+    shares = list(shares)
+    earlier = set(host.nosuid) - {_writable_source(share, host) for share in shares}
     before = observed.persistent or observed.live
     old = {tag: _writable_source(share, host) for tag, share in before.shares().items()} if before else {}
     found = set()
@@ -106,7 +112,8 @@ def _nosuid_sources(listed: Iterable[Options], shares: Iterable[Options], observ
         tag, source = share["tag"], _writable_source(share, host)
         if not source or host.session or source in host.ignores_setuid:
             continue
-        by_default = source in host.nosuid or (tag in asked and old.get(tag) != source)
+        is_turned_link = bool(earlier) and share["source"] != source
+        by_default = source in host.nosuid or is_turned_link or (tag in asked and old.get(tag) != source)
         if by_default if asked.get(tag) is None else asked[tag]:
             found.add(source)
     return found

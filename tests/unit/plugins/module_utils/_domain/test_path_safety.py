@@ -325,6 +325,21 @@ def test_a_source_that_becomes_writable_is_mounted_with_nosuid(
     assert nosuid(plan(task, observed, host)) == expected
 
 
+@pytest.mark.parametrize("task", [domain(shares=[{**PROJECT, "source": "/srv/link"}]), domain(memory=512)])
+def test_a_link_that_leads_elsewhere_now_gets_a_mount_there(task: Any) -> None:
+    """The earlier directory keeps its mount while the running domain serves it."""
+    stopped = defined(shares=[{**PROJECT, "source": "/srv/link"}])
+    running = replace(stopped, live=stopped.persistent, run_state="running")
+    turned = replace(SETUID, nosuid={"/srv/first": True}, real_paths={"/srv/link": "/srv/second"})
+    stale = replace(turned, stale_shares=frozenset({"project"}))
+    both = replace(stale, nosuid={"/srv/first": True, "/srv/second": True})
+    moved = [("Mount", "/srv/second"), ("Unmount", "/srv/first")]
+    assert nosuid(plan_domain(task, stopped, turned)) == moved
+    assert nosuid(plan_domain(task, running, stale)) == moved[:1]
+    assert nosuid(plan_domain(task, running, both)) == []
+    assert nosuid(plan_domain({**task, "restart": "if_required"}, running, stale)) == moved
+
+
 def test_the_mount_of_a_source_that_two_shares_have_stays_for_the_other() -> None:
     twice = [PROJECT, {**PROJECT, "tag": "again"}]
     observed = defined(shares=twice, allow_unsafe_paths=True)

@@ -901,6 +901,14 @@ def test_absent_takes_its_own_files_along() -> None:
         assert steps(plan) == ["Unbind", "RemoveState", *(["Undefine"] if seen.persistent else [])]
 
 
+def test_mounts_go_before_disks() -> None:
+    """A disk below a bind mount must not be reached through it."""
+    host = replace(host_of("libvirt-9.0", "store"), images={"/a": QCOW2})
+    wanted = domain("store", state="absent", remove_storage=["/a"])
+    plan = plan_domain(wanted, observed("libvirt-9.0", "store"), host)
+    assert steps(plan) == ["Unbind", "RemoveDisk", "RemoveState", "Undefine"]
+
+
 def test_a_share_never_outlives_its_nosuid_mount() -> None:
     """A task that wants the domain back after a killed removal could not see that the share had one."""
     seen = observed("libvirt-11.3", "everything")
