@@ -7,7 +7,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
 VIRSH := $(AS_ROOT) virsh --connect qemu:///system
 .DEFAULT_GOAL := help
+ifndef SIDE_BY_SIDE
 .NOTPARALLEL:
+endif
 
 ##@ The main job
 .PHONY: vm verify benchmark destroy clean
@@ -30,9 +32,12 @@ clean: destroy ## Remove the VM, the test lab and all caches
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 ##@ Tests
-.PHONY: test check ruff mypy yamllint ansible-lint shellcheck unit sanity nix corpus docs molecule bench walkthrough
-.PHONY: pictures generate
-test: check docs sanity nix corpus molecule ## Everything
+.PHONY: test check ruff mypy yamllint ansible-lint shellcheck unit sanity nix corpus docs lab molecule bench
+.PHONY: walkthrough pictures generate
+test: ## Everything; the scenarios last, as they use all of the machine
+	$(MAKE) --jobs=2 --output-sync=target SIDE_BY_SIDE=yes check docs sanity nix corpus lab
+	$(MAKE) molecule
+
 check: ruff mypy yamllint ansible-lint shellcheck unit ## The fast part
 
 ruff: setup-test
@@ -64,6 +69,10 @@ corpus: setup-test ## Change domains that other tools wrote, and compare
 
 docs: setup-test ## Build the documentation site
 	scripts/docs
+
+lab: setup-test
+	molecule/_lab/lab build trixie
+	molecule/_lab/lab build bookworm
 
 molecule: setup-test
 	tests/run-molecule
