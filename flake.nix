@@ -29,7 +29,6 @@
       nixosModules = {
         virtiofs-guest = ./nix/modules/guest-virtiofs.nix;
         virtiofs-host = ./nix/modules/host-virtiofs.nix;
-        virtiofs-live-store-host = ./nix/modules/live-store-host.nix;
         default.imports = [
           self.nixosModules.virtiofs-guest
           self.nixosModules.virtiofs-host

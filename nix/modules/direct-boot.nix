@@ -1,7 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # How a libvirt domain boots a NixOS configuration with the guest module from its host's store, without any installation.
-# The Ansible role nixos_guest gives its domains the same; tests/nix/test_direct_boot.py compares both.
 rec {
+  # The kernel command line of a system. The Ansible role nixos_guest evaluates this function, too: of the systems that it
+  # boots, such as the one before a rollback, it may have the store path only.
+  directBootCmdline =
+    {
+      toplevel,
+      registration, # of all paths of the system
+      kernelParams, # in one string
+    }:
+    "init=${toplevel}/init regInfo=${registration} ${kernelParams}";
+
   # Of a configuration, as nixpkgs.lib.nixosSystem returns it: its system, and what the kernel is started with.
   directBoot =
     nixos:
@@ -13,13 +22,11 @@ rec {
       inherit registration toplevel;
       kernel = "${toplevel}/kernel";
       initrd = "${toplevel}/initrd";
-      cmdline = toString (
-        [
-          "init=${toplevel}/init"
-          "regInfo=${registration}/registration"
-        ]
-        ++ nixos.config.boot.kernelParams
-      );
+      cmdline = directBootCmdline {
+        inherit toplevel;
+        registration = "${registration}/registration";
+        kernelParams = toString nixos.config.boot.kernelParams;
+      };
     };
 
   # The XML of such a domain.

@@ -11,7 +11,8 @@ let
   cfg = config.keystone.virtualization.host.virtiofs;
   prefix = "keystone.virtualization.host.virtiofs";
 
-  # The firewall rules need a known name: those of keystone-firewall.nft apply to virbr-ks*.
+  # The firewall rules need known names: those of keystone-firewall.nft apply to virbr-ks*. The bridges of networks that the
+  # Ansible role vm creates are virbr-ks0 and so on.
   bridge = "virbr-ks";
 
   network = ''
@@ -34,7 +35,13 @@ let
     ${builtins.readFile ./keystone-firewall.nft}RULES
   '';
 
-  usesFirewalld = config.networking.firewall.backend or "" == "firewalld";
+  firewall =
+    config.networking.firewall.backend
+      or (if config.networking.nftables.enable then "nftables" else "iptables");
+  anyNumber = {
+    iptables = "+";
+    nftables = "*";
+  };
 
   database = "/var/lib/keystone-virtiofs/database";
 
@@ -48,7 +55,10 @@ let
   storeView = program "keystone-store-view";
 in
 {
-  imports = [ ./host-guests.nix ];
+  imports = [
+    ./host-guests.nix
+    ./live-store-host.nix
+  ];
 
   options.keystone.virtualization.host.virtiofs = {
     enable = lib.mkEnableOption "sharing this machine's Nix store with libvirt guests over virtiofs";
@@ -205,12 +215,14 @@ in
             has || virsh net-start ${cfg.network}
           '';
         };
+      })
 
+      {
         networking.firewall = {
           # DHCP and DNS for guests: libvirt's own rules cannot accept packets that NixOS's firewall drops. In firewalld,
           # libvirt has a zone of its own.
-          interfaces = lib.mkIf (!usesFirewalld) {
-            ${bridge} = {
+          interfaces = lib.mkIf (firewall != "firewalld") {
+            "${bridge}${anyNumber.${firewall}}" = {
               allowedTCPPorts = [ 53 ];
               allowedUDPPorts = [
                 53
@@ -219,10 +231,10 @@ in
             };
           };
           extraForwardRules = lib.mkIf config.networking.firewall.filterForward ''
-            iifname "${bridge}" accept comment "guests, to other networks"
+            iifname "${bridge}*" accept comment "guests, to other networks"
           '';
         };
-      })
+      }
 
       (lib.mkIf cfg.networkFirewall {
         systemd.services.keystone-firewall = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Answers of this host's Nix to guests with the store registration live. Import it with host-virtiofs.nix.
+# Answers of this host's Nix to guests with the store registration live.
 {
   config,
   lib,

@@ -10,7 +10,7 @@ let
     host = ../../nix/modules/host-virtiofs.nix;
     guest = ../../nix/modules/guest-virtiofs.nix;
   };
-  inherit (import ./nixos world (lib.attrValues modules ++ [ ../../nix/modules/live-store-host.nix ])) options;
+  inherit (import ./nixos world (lib.attrValues modules)) options;
 
   # Names of other options are marked for NixOS's manual; here they are code.
   plain = lib.replaceStrings [ "{option}" ] [ "" ];

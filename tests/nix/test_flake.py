@@ -40,7 +40,7 @@ def output(world: World, text: str) -> Any:
 
 def test_the_modules_are_those_of_the_project(world: World) -> None:
     names = output(world, "builtins.attrNames flake.nixosModules")
-    assert names == ["default", "virtiofs-guest", "virtiofs-host", "virtiofs-live-store-host"]
+    assert names == ["default", "virtiofs-guest", "virtiofs-host"]
     for role in ("guest", "host"):
         module = output(world, f"toString flake.nixosModules.virtiofs-{role}")
         assert module == str(CHECKOUT / f"nix/modules/{role}-virtiofs.nix")

@@ -15,7 +15,11 @@ from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, Wo
 
 LIMIT = 5.0
 OF_ROLE = sorted((CHECKOUT / "roles/host/files").glob("*.service"))
-OF_HOST = "keystone-firewall keystone-mounts keystone-network keystone-nix-database keystone-store-views".split()
+ON_HOST = "exportDatabase = true; liveStore = true; shareClosureOnly = true;"
+OF_HOST = [
+    *("keystone-firewall", "keystone-mounts", "keystone-network", "keystone-nix-database"),
+    *("keystone-store-forward@", "keystone-store-live", "keystone-store-proxy@", "keystone-store-views"),
+]
 OF_GUEST = {f"keystone-store-{work}": "closure" for work in ("recovery", "registration", "verification")}
 OF_LIVE_GUEST = {f"keystone-store-{work}": "live" for work in ("relay", "watch")}
 
@@ -42,7 +46,7 @@ def written(directory: Path, name: str, settings: Mapping[str, Any]) -> Path:
 
 
 def test_every_service_of_the_nix_modules_is_rated(world: World) -> None:
-    assert sorted(world.host("systemd.services", "exportDatabase = true; shareClosureOnly = true;")) == OF_HOST
+    assert sorted(world.host("systemd.services", ON_HOST)) == OF_HOST
     assert sorted(world.guest("systemd.services", 'storeRegistration = "closure";')) == sorted(OF_GUEST)
     live = set(world.guest("systemd.services", 'storeRegistration = "live";'))
     assert live - set(OF_GUEST) - {"nix-daemon"} == set(OF_LIVE_GUEST)
@@ -55,7 +59,7 @@ def test_a_service_of_the_role_is_hardened(unit: Path) -> None:
 
 @pytest.mark.parametrize("name", OF_HOST)
 def test_a_service_of_the_host_module_is_hardened(world: World, name: str, tmp_path: Path) -> None:
-    services = world.host("systemd.services", "exportDatabase = true; shareClosureOnly = true;")
+    services = world.host("systemd.services", ON_HOST)
     assert exposure(written(tmp_path, name, services[name]["serviceConfig"])) < LIMIT
 
 

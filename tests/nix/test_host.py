@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import subprocess
@@ -11,11 +12,13 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+import yaml
 from lxml import etree
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import mount_table
 from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, HOST_MODULE, EvaluationError, World
 
+PROXY = CHECKOUT / "nix/modules/keystone_store_proxy"
 PYTHON = "python3-with-python3-libvirt-python3-lxml/bin/python3"
 
 
@@ -98,10 +101,18 @@ def test_the_network_is_there_when_the_host_is_up(world: World) -> None:
     assert "virsh net-start guests" in script
 
 
-def test_the_firewall_lets_guests_ask_for_an_address(world: World) -> None:
-    interface = world.host("networking.firewall.interfaces")["virbr-ks"]
-    assert interface == {"allowedTCPPorts": [53], "allowedUDPPorts": [53, 67]}
+ASKED = {"allowedTCPPorts": [53], "allowedUDPPorts": [53, 67]}
+
+
+@pytest.mark.parametrize(("backend", "bridges"), [("iptables", "virbr-ks+"), ("nftables", "virbr-ks*")])
+def test_the_firewall_lets_guests_of_every_network_ask_for_an_address(world: World, backend: str, bridges: str) -> None:
+    """Each backend has its own sign for the bridges virbr-ks, virbr-ks0 and so on, which the role vm creates."""
+    backend = f'{{ networking.firewall.backend = "{backend}"; }}'
+    for options in ("", "network = null;"):
+        assert world.host("networking.firewall.interfaces", options, backend) == {bridges: ASKED}
     assert '<bridge name="virbr-ks"/>' in world.host(f"{NETWORK}.script")
+    role = yaml.safe_load((CHECKOUT / "roles/vm/vars/main.yml").read_text())
+    assert role["_vm_network_bridge"].startswith(bridges[:-1])
 
 
 def test_firewalld_has_a_zone_of_libvirts_own(world: World) -> None:
@@ -111,7 +122,9 @@ def test_firewalld_has_a_zone_of_libvirts_own(world: World) -> None:
 
 def test_guests_reach_other_networks_through_a_firewall_that_filters_what_it_forwards(world: World) -> None:
     filtering = "{ networking.firewall.filterForward = true; }"
-    assert 'iifname "virbr-ks" accept' in world.host("networking.firewall.extraForwardRules", "", filtering)
+    for options in ("", "network = null;"):
+        rules = world.host("networking.firewall.extraForwardRules", options, filtering)
+        assert 'iifname "virbr-ks*" accept' in rules
     assert world.host("networking.firewall.extraForwardRules") == ""
 
 
@@ -129,7 +142,6 @@ def test_without_a_network_the_firewall_is_there_for_networks_of_the_role_vm(wor
     assert set(services) == {"keystone-firewall", "keystone-mounts"}
     assert services["keystone-firewall"]["requiredBy"] == []
     assert list(world.host("systemd.services", "network = null; networkFirewall = false;")) == ["keystone-mounts"]
-    assert world.host("networking.firewall.interfaces", "network = null;") == {}
 
 
 def test_the_database_is_copied_when_it_changes(world: World) -> None:
@@ -271,3 +283,17 @@ def test_the_mounts_are_as_on_other_distributions(world: World) -> None:
     assert "RestrictSUIDSGID=" not in theirs
     assert not service["serviceConfig"]["RestrictSUIDSGID"], "systemd would take openat2(2) away"
     assert f'TABLE = Path("{mount_table.TABLE}")' in (CHECKOUT / "nix/modules/keystone-mounts").read_text()
+
+
+def test_the_role_deploys_every_file_that_the_module_reads(world: World, tmp_path: Path) -> None:
+    files = CHECKOUT / "roles/host/files"
+    listed = yaml.safe_load((CHECKOUT / "roles/host/vars/main.yml").read_text())["_host_nixos_modules"]
+    package = [str(file.relative_to(files)) for file in (files / "keystone_store_proxy").glob("*.py")]
+    for name in [*listed, *package]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text((files / name).read_text())
+    values = {"enable": True, "exportDatabase": True, "liveStore": True, "shareClosureOnly": True}
+    (tmp_path / "keystone-virtiofs.json").write_text(json.dumps(values))
+    services = world.config("systemd.services", tmp_path / "keystone-virtiofs.nix")
+    assert {"keystone-nix-database", "keystone-store-live", "keystone-store-proxy@"} <= set(services)
+    assert set(package) == {f"keystone_store_proxy/{file.name}" for file in PROXY.glob("*.py")}

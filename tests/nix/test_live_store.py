@@ -71,12 +71,11 @@ def test_other_registrations_have_none_of_it(world: World) -> None:
     assert not {"keystone-store-relay", "keystone-store-watch", "nix-daemon"} & set(services)
 
 
-HOST = CHECKOUT / "nix/modules/live-store-host.nix"
 UNITS = {name: CHECKOUT / f"roles/host/files/keystone-store-{name}.service" for name in ("forward@", "live", "proxy@")}
 
 
 def on_host(world: World, attribute: str) -> Any:
-    return world.host(attribute, "liveStore = true;", HOST)
+    return world.host(attribute, "liveStore = true;")
 
 
 @pytest.mark.parametrize("name", UNITS)
@@ -116,8 +115,8 @@ def test_the_socket_is_for_the_user_of_the_proxies(world: World) -> None:
 def test_the_user_of_the_proxies_must_not_be_trusted(world: World) -> None:
     trusted = '{ nix.settings.trusted-users = [ "keystone-store" ]; }'
     with pytest.raises(EvaluationError, match=r"trusted-users: with .*liveStore"):
-        world.host("system.build.toplevel", "liveStore = true;", HOST, trusted)
+        world.host("system.build.toplevel", "liveStore = true;", trusted)
 
 
 def test_nothing_without_the_option(world: World) -> None:
-    assert not [name for name in world.host("systemd.services", "", HOST) if name.startswith("keystone-store")]
+    assert not [name for name in world.host("systemd.services") if name.startswith("keystone-store")]

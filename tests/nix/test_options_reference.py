@@ -21,7 +21,7 @@ def test_every_option_has_a_description_a_default_and_an_example(world: World) -
       in
       options: concatMap of [ options.host options.guest ]
     """
-    names = ("host-virtiofs", "live-store-host", "guest-virtiofs")
+    names = ("host-virtiofs", "guest-virtiofs")
     modules = f"[ {' '.join(f'{CHECKOUT}/nix/modules/{name}.nix' for name in names)} ]"
     options = f"(import {HERE}/nixos {{ {world.arguments} }} {modules}).options.keystone.virtualization"
     assert evaluate(f"({undocumented}) {options}") == []

@@ -26,6 +26,7 @@ GUESTS = {
     "defaults": ("",),
     "persistent layer": PERSISTENT,
     "overlay store": ('storeRegistration = "overlay-store";',),
+    "live store": ('storeRegistration = "live";',),
     "read-only store": ("readOnlyStore = true;",),
     "store image": ("storeImage = true;",),
     "scripted stage 1": ("", "{ boot.initrd.systemd.enable = false; }"),
@@ -37,7 +38,7 @@ FIREWALLD = """{
 }"""
 HOSTS = {
     "defaults": ("",),
-    "all options": ('exportDatabase = true; shareClosureOnly = true; users = [ "alice" ];',),
+    "all options": ('exportDatabase = true; liveStore = true; shareClosureOnly = true; users = [ "alice" ];',),
     "nftables": ("", "{ networking.nftables.enable = true; networking.firewall.filterForward = true; }"),
     "firewalld": ("", FIREWALLD),
 }

@@ -22,6 +22,7 @@ rec {
   added = path "added" [ system ];
   deleted = path "deleted" [ ];
   passing = path "passing" [ ];
+  later = event: path "later" [ event ];
 
   # As many as a small NixOS has.
   thousand = builtins.toFile "thousand" (

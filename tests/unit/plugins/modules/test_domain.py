@@ -22,7 +22,7 @@ import pytest
 from ansible_collections.keystone.virtiofs.plugins.module_utils._apply.executor import Executor
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain import planner
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import GatewayError
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host import gateway, limits, probe
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host import limits, probe
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.gateway import Gateway
 from ansible_collections.keystone.virtiofs.plugins.modules import domain, domain_info, domains, share
 from ansible_collections.keystone.virtiofs.tests.unit.support import replaced
@@ -106,20 +106,6 @@ def test_a_paused_domain_is_resumed_to_hear_that_it_shall_stop(
 
     monkeypatch.setattr(libvirt.virDomain, "shutdown", shutdown)
     assert run(domain, name="vm", state="stopped")["domain"]["state"] == "stopped"
-
-
-def test_a_domain_that_is_about_to_be_off_is_waited_for(
-    run: Run, connection: libvirt.virConnect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """To libvirt, a domain whose QEMU has still to end is active, and not running."""
-    run(domain, name="vm", state="running")
-    run(domain, name="off")
-    off = connection.lookupByName("off")
-    calls = [libvirt.virDomain.shutdown, lambda _machine: off.managedSave()]  # the last comes first, and fails
-    monkeypatch.setattr(libvirt.virDomain, "shutdown", lambda machine: calls.pop()(machine))
-    monkeypatch.setattr(gateway, "SHUTDOWN_INTERVAL", 0)
-    assert run(domain, name="vm", state="stopped")["domain"]["state"] == "stopped"
-    assert calls == []
 
 
 def test_absent_copes_with_snapshots_and_managed_save(run: Run, connection: libvirt.virConnect) -> None:

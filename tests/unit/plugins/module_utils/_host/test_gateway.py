@@ -17,9 +17,9 @@ OS = "<os><type>hvm</type></os>"
 DOMAIN = f"<domain type='test'><name>vm</name><memory>65536</memory>{OS}<devices>{SHARE}</devices></domain>"
 
 
-def refusal(message: str) -> libvirt.libvirtError:
+def refusal(message: str, code: int = libvirt.VIR_ERR_INTERNAL_ERROR) -> libvirt.libvirtError:
     error = libvirt.libvirtError("a test")
-    error.err = (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_QEMU, message, 2, "", None, None, -1, -1)
+    error.err = (code, libvirt.VIR_FROM_QEMU, message, 2, "", None, None, -1, -1)
     return error
 
 
@@ -41,6 +41,23 @@ def test_a_second_request_to_unplug_waits_for_the_first(
         gateway._connection.createXML(DOMAIN)
         with pytest.raises(expected):
             gateway.detach_share("vm", "data", "<filesystem/>", 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [(libvirt.VIR_ERR_OPERATION_INVALID, WaitTimeout), (libvirt.VIR_ERR_INTERNAL_ERROR, GatewayError)],
+)
+def test_a_domain_that_is_powering_off_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, code: int, expected: type[Exception]
+) -> None:
+    """libvirt calls such a domain active, and refuses to shut it down, because it is not running."""
+
+    def refuse(_domain: object) -> None:
+        raise refusal("Requested operation is not valid: domain is not running", code)
+
+    monkeypatch.setattr(libvirt.virDomain, "shutdown", refuse)
+    with Gateway("test:///default") as gateway, pytest.raises(expected):
+        gateway.shutdown("test", 0, force=False)
 
 
 def test_an_agent_that_names_another_machine_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:

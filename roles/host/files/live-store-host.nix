@@ -1,0 +1,1 @@
+../../../nix/modules/live-store-host.nix

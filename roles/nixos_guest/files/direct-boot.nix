@@ -1,0 +1,1 @@
+../../../nix/modules/direct-boot.nix
