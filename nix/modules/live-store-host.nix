@@ -65,6 +65,7 @@ in
     systemd.sockets."keystone-store-proxy@" = {
       description = "Queries of the guest %i about the Nix store";
       listenStreams = [ socket ];
+      listenDatagrams = [ "/run/keystone-store/%i.vsock" ]; # connections that keystone-store-vsock has accepted
       socketConfig = {
         SocketUser = "keystone-store";
         SocketGroup = "keystone-store";
@@ -90,11 +91,36 @@ in
       };
     };
 
+    systemd.sockets.keystone-store-vsock = {
+      description = "Queries of guests about the Nix store over vsock";
+      wantedBy = [ "sockets.target" ];
+      unitConfig.ConditionPathExists = "/dev/vhost-vsock";
+      listenStreams = [ "vsock::649" ]; # below 1024, so that no other user of the host can listen here
+    };
+
+    systemd.services.keystone-store-vsock = {
+      description = "Connections of guests over vsock to their store proxies";
+      unitConfig.StartLimitIntervalSec = 0;
+      environment.PYTHONPATH = "${python}";
+      serviceConfig = confined // {
+        ExecStart = "${
+          pkgs.python3.withPackages (packages: [ packages.libvirt ])
+        }/bin/python3 -m keystone_store_proxy.vsock";
+        Restart = "on-failure";
+        CPUWeight = 20;
+        MemoryMax = "256M";
+        PrivateNetwork = true;
+      };
+    };
+
     systemd.services."keystone-store-forward@" = {
       description = "Connection of the guest %i to the Nix store";
       wants = [ "keystone-store-proxy@%i.socket" ];
       after = [ "keystone-store-proxy@%i.socket" ];
-      unitConfig.StartLimitIntervalSec = 0;
+      unitConfig = {
+        StartLimitIntervalSec = 0;
+        ConditionPathExists = "${settings}/%i/ssh_config"; # a guest with a vsock has none
+      };
       serviceConfig = confined // {
         LoadCredential = [
           "key:/var/lib/keystone-virtiofs/guests/ssh/%i"
@@ -126,7 +152,7 @@ in
       script = ''
         cd ${settings}
         for guest in *; do
-          systemctl start --no-block "keystone-store-forward@$guest.service"
+          systemctl start --no-block "keystone-store-proxy@$guest.socket" "keystone-store-forward@$guest.service"
         done
       '';
     };

@@ -217,6 +217,12 @@ tpm:
   description:
     - An emulated TPM 2.0 (swtpm).
   type: bool
+vsock:
+  description:
+    - A socket between guest and host that needs no network. libvirt gives the guest a free address (CID) at each start.
+      An existing vsock with an address of its own is kept. Adding or removing a vsock takes effect at the next start.
+    - Requires the kernel module vhost_vsock on the host.
+  type: bool
 iso:
   description:
     - Image in the CD-ROM drive. An empty string ejects the medium. A running domain gets the new medium at once.

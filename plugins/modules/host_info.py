@@ -117,6 +117,11 @@ swtpm:
   returned: success
   type: bool
   sample: true
+vsock:
+  description: Whether guests can have a vsock.
+  returned: success
+  type: bool
+  sample: true
 memfd:
   description: Whether guests can have the shared memory that virtiofs needs.
   returned: success
@@ -261,6 +266,7 @@ def describe_host(facts: HostFacts) -> dict[str, Any]:
             "setup_mode": any(firmware.setup_mode for firmware in facts.firmware),
         },
         "swtpm": facts.swtpm,
+        "vsock": facts.vsock,
         "memfd": facts.memfd,
         "apparmor": facts.apparmor,
         "systemd": facts.systemd,

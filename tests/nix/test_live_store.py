@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -37,6 +38,7 @@ def test_the_relay_listens_before_the_daemon_starts(world: World) -> None:
         f"{DIRECTORY}/host.socket",
         f"{DIRECTORY}/forwarded.socket",
     ]
+    assert relay["serviceConfig"]["RestrictAddressFamilies"] == "AF_UNIX AF_VSOCK"
     assert relay["serviceConfig"]["RuntimeDirectory"] == DIRECTORY.removeprefix("/run/")
 
 
@@ -71,7 +73,9 @@ def test_other_registrations_have_none_of_it(world: World) -> None:
     assert not {"keystone-store-relay", "keystone-store-watch", "nix-daemon"} & set(services)
 
 
-UNITS = {name: CHECKOUT / f"roles/host/files/keystone-store-{name}.service" for name in ("forward@", "live", "proxy@")}
+HOST = CHECKOUT / "nix/modules/live-store-host.nix"
+UNIT_NAMES = ("forward@", "live", "proxy@", "vsock")
+UNITS = {name: CHECKOUT / f"roles/host/files/keystone-store-{name}.service" for name in UNIT_NAMES}
 
 
 def on_host(world: World, attribute: str) -> Any:
@@ -95,21 +99,55 @@ def test_a_nixos_host_has_the_services_of_the_role(world: World, name: str) -> N
 
 
 def test_both_run_the_same_programs(world: World) -> None:
-    for name in ("forward@", "proxy@"):
+    for name in ("forward@", "proxy@", "vsock"):
         ours = on_host(world, f'systemd.services."keystone-store-{name}".serviceConfig.ExecStart').split()[1:]
         theirs = [line for line in UNITS[name].read_text().splitlines() if line.startswith("ExecStart=")]
         assert theirs[0].split()[1:] == ours
 
 
-def test_the_proxy_is_the_package_alone(world: World) -> None:
-    path = on_host(world, 'systemd.services."keystone-store-proxy@".environment.PYTHONPATH')
+@pytest.mark.parametrize("name", ["proxy@", "vsock"])
+def test_the_proxy_is_the_package_alone(world: World, name: str) -> None:
+    path = on_host(world, f'systemd.services."keystone-store-{name}".environment.PYTHONPATH')
     assert path.endswith("-keystone-store-proxy")
+
+
+def test_the_role_installs_the_whole_package() -> None:
+    ours, theirs = CHECKOUT / "nix/modules/keystone_store_proxy", CHECKOUT / "roles/host/files/keystone_store_proxy"
+    assert {path.name for path in ours.glob("*.py")} == {path.name for path in theirs.iterdir()}
 
 
 def test_the_socket_is_for_the_user_of_the_proxies(world: World) -> None:
     socket = on_host(world, 'systemd.sockets."keystone-store-proxy@"')
     assert socket["listenStreams"] == ["/run/keystone-store/%i.socket"]
+    assert socket["listenDatagrams"] == ["/run/keystone-store/%i.vsock"]
     assert socket["socketConfig"]["SocketMode"] == "0600"
+
+
+def test_the_proxy_is_passed_its_sockets_in_this_order() -> None:
+    """NixOS writes listenStreams first."""
+    unit = (CHECKOUT / "roles/host/files/keystone-store-proxy@.socket").read_text().splitlines()
+    assert [line for line in unit if line.startswith("Listen")] == [
+        "ListenStream=/run/keystone-store/%i.socket",
+        "ListenDatagram=/run/keystone-store/%i.vsock",
+    ]
+
+
+def test_the_host_listens_where_the_guest_connects(world: World) -> None:
+    relay = (CHECKOUT / "nix/modules/keystone-store-relay").read_text()
+    port = re.search(r"VMADDR_CID_HOST, (\d+)", relay)
+    assert port
+    socket = on_host(world, "systemd.sockets.keystone-store-vsock")
+    assert socket["listenStreams"] == [f"vsock::{port[1]}"]
+    assert socket["unitConfig"] == {"ConditionPathExists": "/dev/vhost-vsock"}
+    unit = (CHECKOUT / "roles/host/files/keystone-store-vsock.socket").read_text()
+    assert f"ListenStream=vsock::{port[1]}\n" in unit
+    assert "ConditionPathExists=/dev/vhost-vsock\n" in unit
+
+
+def test_a_guest_with_a_vsock_has_no_connection_over_ssh(world: World) -> None:
+    condition = on_host(world, 'systemd.services."keystone-store-forward@".unitConfig.ConditionPathExists')
+    assert condition == "/var/lib/keystone-virtiofs/guests/live/%i/ssh_config"
+    assert f"ConditionPathExists={condition}\n" in UNITS["forward@"].read_text()
 
 
 def test_the_user_of_the_proxies_must_not_be_trusted(world: World) -> None:

@@ -68,6 +68,7 @@ in
               relayed
               forwarded
             ];
+            RestrictAddressFamilies = "AF_UNIX AF_VSOCK";
             RuntimeDirectory = "keystone-virtiofs/live";
             RuntimeDirectoryMode = "0700";
             RuntimeDirectoryPreserve = true;

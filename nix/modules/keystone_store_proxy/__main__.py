@@ -1,40 +1,38 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Answer the queries of one guest about the host's Nix store.
 
-systemd passes the listening socket, a Unix socket or a vsock.
+systemd passes a listening socket, and one over which keystone_store_proxy.vsock hands over connections.
 """
 
 from __future__ import annotations
 
 import argparse
+import select
 import socket
 import sys
 import threading
 from pathlib import Path
 
+from . import PASSED_SOCKET, log
 from .session import Guest, Limits, Session
 
 DAEMON = "/nix/var/nix/daemon-socket/socket"
-PASSED_SOCKET = 3  # the first that systemd passes
 
 
-def log(text: str) -> None:
-    """To the journal, on one line, because guests choose parts of the text."""
-    print(text.encode("unicode_escape").decode()[:1000], file=sys.stderr, flush=True)
-
-
-def accept(listener: socket.socket, guest: Guest, cid: int | None) -> None:
-    """Serve connections until the process is stopped; further ones wait in the queue of the kernel."""
+def accept(listener: socket.socket, channel: socket.socket, guest: Guest) -> None:
+    """Serve connections until the process is stopped; further ones wait in the queues of the kernel."""
     free = threading.BoundedSemaphore(guest.limits.connections)
     while True:
         free.acquire()
-        connection, address = listener.accept()
-        if cid is not None and address[0] != cid:
-            log(f"refused a connection of the vsock address {address[0]}, which is not that of this guest")
-            connection.close()
-            free.release()
-            continue
+        ready, _, _ = select.select([listener, channel], [], [])
+        connection = listener.accept()[0] if listener in ready else receive(channel)
         threading.Thread(target=serve, args=(guest, connection, free), daemon=True).start()
+
+
+def receive(channel: socket.socket) -> socket.socket:
+    """A connection that the guest has opened over vsock."""
+    _, (descriptor,), _, _ = socket.recv_fds(channel, 1, 1)
+    return socket.socket(fileno=descriptor)
 
 
 def serve(guest: Guest, connection: socket.socket, free: threading.BoundedSemaphore) -> None:
@@ -49,17 +47,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--shown", type=Path, help="directory with an entry for each path that the guest may know; default: all"
     )
-    parser.add_argument("--cid", type=int, help="the vsock address of the guest")
     parser.add_argument("--daemon", default=DAEMON, help="socket of nix-daemon")
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse_arguments()
-    listener = socket.socket(fileno=PASSED_SOCKET)
+    listener, channel = (socket.socket(fileno=PASSED_SOCKET + place) for place in range(2))
     if arguments.shown and not arguments.shown.is_dir():
         sys.exit(f"{arguments.shown}: no such directory; this guest would see nothing")
-    accept(listener, Guest(arguments.daemon, arguments.shown, Limits(), log), arguments.cid)
+    accept(listener, channel, Guest(arguments.daemon, arguments.shown, Limits(), log))
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from .._errors import InvalidInput, Unsupported, VirtiofsError
 from .._features import Virtiofsd
 from .._host import kvm, limits, probe
 from .._host.files import bind_mounts, disks, leftovers, mount_table, nosuid, sources, state, wrappers
+from .._host.findings import VSOCK_FIX
 from .._host.gateway import Gateway
 from .conflicts import OtherDomains
 from .describe import dead_shares, stale_shares
@@ -231,6 +232,10 @@ class Preflight:
 
             fix = install_fix(probe.os_release(), "swtpm")
             raise Unsupported("tpm: swtpm is not installed", fix=fix, domain=name)
+        if options.get("vsock") and not probe.has_vsock():
+            raise Unsupported(
+                "vsock: the host has no /dev/vhost-vsock", fix=f"{VSOCK_FIX}, or omit vsock.", domain=name
+            )
 
     def limits(self) -> limits.Limits:
         if self._host_limits is None:

@@ -219,6 +219,7 @@ DOMAIN: tuple[Field, ...] = (
     Field("firmware", "os", codecs.FIRMWARE, choices=("bios", "uefi")),
     Field("secure_boot", "os/firmware", codecs.SECURE_BOOT, choices=("off", "setup", "enrolled")),
     Field("tpm", "devices/tpm", codecs.TPM, "bool"),
+    Field("vsock", "devices/vsock", codecs.VSOCK, "bool"),
     Field("iso", "devices/disk", codecs.ISO, check=check_iso),
     Field("kernel", "os/kernel", codecs.PATH, "path", check=check_absolute),
     Field("initrd", "os/initrd", codecs.PATH, "path", check=check_absolute),

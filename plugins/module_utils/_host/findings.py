@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ERROR, WARNING, INFO = "error", "warning", "info"
 _OLDEST_LIBVIRT = 6009000
+VSOCK_FIX = "modprobe vhost_vsock (as root)"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class HostFacts:
     apparmor: bool
     firmware: Sequence[Firmware]
     swtpm: bool
+    vsock: bool
     subordinate_ids: bool
 
 
@@ -211,6 +213,12 @@ def _swtpm(facts: HostFacts) -> Finding | None:
     return Finding("no_swtpm", INFO, "no swtpm: guests cannot have a TPM", _install(facts, "swtpm"))
 
 
+def _vsock(facts: HostFacts) -> Finding | None:
+    if facts.vsock:
+        return None
+    return Finding("no_vsock", INFO, "no /dev/vhost-vsock: guests cannot have a vsock", VSOCK_FIX)
+
+
 _RULES: tuple[Callable[[HostFacts], Finding | None], ...] = (
     _libvirt,
     _emulator,
@@ -225,4 +233,5 @@ _RULES: tuple[Callable[[HostFacts], Finding | None], ...] = (
     _apparmor,
     _firmware,
     _swtpm,
+    _vsock,
 )

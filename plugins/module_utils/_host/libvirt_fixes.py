@@ -88,6 +88,10 @@ _BY_TEXT: tuple[tuple[str, str], ...] = (
         "Another process listens on the port of {0}. Set host_port to a free port, or set next_free.",
     ),
     (
+        r"unable to open vhost-vsock device",
+        "Load the kernel module of the host (modprobe vhost_vsock), or set vsock: false.",
+    ),
+    (
         r"load of migration failed|operation failed: .*managed save",
         (
             "The saved state cannot be resumed, for instance because files that the guest had open are gone."

@@ -220,6 +220,11 @@ def has_swtpm() -> bool:
     return shutil.which("swtpm") is not None
 
 
+def has_vsock() -> bool:
+    """Whether guests can have a vsock; the device exists as soon as the kernel's module does, loaded or not."""
+    return Path("/dev/vhost-vsock").exists()
+
+
 def has_systemd() -> bool:
     """Whether systemd runs the services here (sd_booted's own test)."""
     return Path("/run/systemd/system").is_dir()

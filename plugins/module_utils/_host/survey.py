@@ -42,6 +42,7 @@ def survey_host(uri: str) -> HostFacts:
         apparmor=probe.apparmor_confines_libvirt(),
         firmware=probe.find_firmware(probe.descriptor_dirs("firmware", session)),
         swtpm=probe.has_swtpm(),
+        vsock=probe.has_vsock(),
         subordinate_ids=probe.has_subordinate_ids(user),
     )
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import runpy
 import socket
 import threading
 import time
@@ -30,17 +31,19 @@ def relay(tmp_path: Path) -> Any:
     loader.exec_module(program)
     program.ANSWER_TIMEOUT = 0.5  # type: ignore[attr-defined]
     program.SILENCE_TIMEOUT = 1  # type: ignore[attr-defined]
+    # Stands in for the host's vsock, which a test must not reach.
+    program.VSOCK = (socket.AF_UNIX, str(tmp_path / "vsock"))  # type: ignore[attr-defined]
     return program
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[Callable[[Serve], None]]:
-    """Serves the socket that the host forwards, with a function of the test."""
+def host(tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Serves the socket that the host forwards, or the stand-in for its vsock, with a function of the test."""
     listeners: list[socket.socket] = []
 
-    def start(serve: Serve) -> None:
+    def start(serve: Serve, name: str = "forwarded") -> None:
         listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(tmp_path / "forwarded"))
+        listener.bind(str(tmp_path / name))
         listener.listen()
         listeners.append(listener)
         threading.Thread(target=lambda: serve(listener.accept()[0]), daemon=True).start()
@@ -53,6 +56,15 @@ def host(tmp_path: Path) -> Iterator[Callable[[Serve], None]]:
 def hang_up(connection: socket.socket) -> None:
     connection.recv(100)
     connection.close()
+
+
+def greet_as(text: str) -> Serve:
+    def serve(connection: socket.socket) -> None:
+        connection.recv(100)
+        connection.sendall(text.encode())
+        connection.recv(100)  # until the client has gone
+
+    return serve
 
 
 def connect(relay: Any, forwarded: Path) -> Client:
@@ -86,7 +98,31 @@ def test_queries_reach_the_host(relay: Any, host: Any, proxy: Proxy, tmp_path: P
 
 def test_without_a_connection_of_the_host(relay: Any, tmp_path: Path) -> None:
     text = read_refusal(connect(relay, tmp_path / "forwarded"))
-    assert text.startswith("the Nix store of this guest's host does not answer ([Errno 2] No such file")
+    missing = "[Errno 2] No such file or directory"
+    assert text.startswith(f"the Nix store of this guest's host does not answer (vsock: {missing}; ssh: {missing})")
+
+
+def test_the_real_vsock_is_that_of_the_host(relay: Any) -> None:
+    """Below 1024, where only root can listen; keystone-store-vsock.socket has the same port."""
+    family, address = runpy.run_path(str(PROGRAM))["VSOCK"]
+    assert (family, address) == (socket.AF_VSOCK, (2, 649))
+
+
+@pytest.mark.parametrize("names", [["vsock"], ["forwarded"], ["vsock", "forwarded"]])
+def test_a_vsock_comes_before_ssh(relay: Any, host: Any, tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        host(greet_as(name), name)
+    client = connect(relay, tmp_path / "forwarded")
+    client.connection.sendall(b"hello")
+    assert client.connection.recv(100) == names[0].encode()
+
+
+def test_ssh_where_the_host_refuses_the_vsock(relay: Any, host: Any, tmp_path: Path) -> None:
+    host(hang_up, "vsock")
+    host(greet_as("greeting"))
+    client = connect(relay, tmp_path / "forwarded")
+    client.connection.sendall(b"hello")
+    assert client.connection.recv(100) == b"greeting"
 
 
 def test_a_socket_that_an_earlier_connection_left(relay: Any, tmp_path: Path) -> None:

@@ -123,18 +123,19 @@ def _write_secure_boot(root: Element, place: str, value: str) -> None:
 SECURE_BOOT = Codec(_read_secure_boot, _write_secure_boot)
 
 
-def _read_tpm(root: Element, place: str) -> bool:
-    return root.find(place) is not None
+def _device(xml: str) -> Codec:
+    """A device that a domain has or has not; one that differs from the given XML counts as well, and stays as it is."""
+
+    def write(root: Element, place: str, value: bool) -> None:
+        drop(root, place)
+        if value:
+            ensure(root, "devices").append(etree.fromstring(xml))
+
+    return Codec(lambda root, place: root.find(place) is not None, write)
 
 
-def _write_tpm(root: Element, place: str, value: bool) -> None:
-    drop(root, place)
-    if value:
-        tpm = etree.SubElement(ensure(root, "devices"), "tpm", model="tpm-crb")
-        etree.SubElement(tpm, "backend", type="emulator", version="2.0")
-
-
-TPM = Codec(_read_tpm, _write_tpm)
+TPM = _device('<tpm model="tpm-crb"><backend type="emulator" version="2.0"/></tpm>')
+VSOCK = _device('<vsock model="virtio"><cid auto="yes"/></vsock>')
 
 
 ISO = Codec(lambda root, _place: read_medium(root), lambda root, _place, value: write_medium(root, value), plain_path)

@@ -37,6 +37,7 @@ def connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[libv
     monkeypatch.setattr(state, "state_root", lambda _session: str(tmp_path / ".local/share/keystone-virtiofs"))
     monkeypatch.setattr(probe, "find_virtiofsd", lambda _folders: TRIXIE.virtiofsd)
     monkeypatch.setattr(probe, "find_emulator", lambda: "/usr/bin/qemu-system-x86_64")
+    monkeypatch.setattr(probe, "has_vsock", lambda: True)
     monkeypatch.setattr(kvm, "probe_kvm", lambda _emulator: KvmProbe(False, "this is a test"))
     monkeypatch.setattr(Gateway, "libvirt_version", lambda _gateway: TRIXIE.libvirt)
     # Nothing is mounted on this machine, and tasks that run on it have nothing to do with these tests.

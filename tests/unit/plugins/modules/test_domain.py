@@ -37,6 +37,7 @@ STORY: list[tuple[dict[str, Any], list[str]]] = [
     ({"shares": [{"tag": "data", "source": "SOURCE", "read_only": True}]}, ["Define"]),
     ({"shares": [{"tag": "meta", "source": "OTHER", "cache": "metadata"}]}, ["WriteWrapper", "Define"]),
     ({"interfaces": [{}, {"mac": "52:54:00:00:00:01"}]}, ["Define"]),
+    ({"vsock": True}, ["Define"]),
     ({"disks": [{"path": "DISK", "size": 8}]}, ["Define", "CreateDisk"]),
     ({"disks": [{"path": "DISK", "size": 16}]}, ["GrowDisk"]),
     ({"autostart": True}, ["SetAutostart"]),
@@ -522,6 +523,13 @@ def test_no_swtpm(refused: Run, monkeypatch: pytest.MonkeyPatch, distribution: s
     result = refused(domain, name="vm", tpm=True)
     assert "swtpm is not installed" in result["msg"]
     assert result["fix"].startswith(fix)
+
+
+def test_no_kernel_module_for_a_vsock(refused: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "has_vsock", lambda: False)
+    result = refused(domain, name="vm", vsock=True)
+    assert "vsock: the host has no /dev/vhost-vsock" in result["msg"]
+    assert "modprobe vhost_vsock" in result["fix"]
 
 
 def test_libvirtd_is_not_running(refused: Run, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ EVERYTHING = {
     "firmware": "uefi",
     "secure_boot": "setup",
     "tpm": True,
+    "vsock": True,
     "iso": "/srv/installer.iso",
     "kernel": "/boot/vmlinuz",
     "initrd": "/boot/initrd",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from lxml import etree
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.forwards import resolve_forwards
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model import (
@@ -170,6 +171,7 @@ def test_firmware_of_a_new_domain(given: dict[str, Any], firmware: str, secure_b
         ("store", {"virt_type": "kvm"}, ["/virt_type"]),
         ("store", {"tpm": True}, ["/tpm"]),
         ("everything", {"tpm": False}, ["/tpm"]),
+        ("store", {"vsock": True}, ["/vsock"]),
         ("store", {"iso": "/srv/x.iso"}, ["/iso"]),
         ("everything", {"iso": ""}, ["/iso"]),
         ("store", {"kernel": "/boot/k"}, ["/kernel"]),
@@ -195,6 +197,20 @@ def test_one_change_is_one_line(name: str, change: dict[str, Any], lines: list[s
     plan = plan_for(name, **change)
     assert plan.changed
     assert differences(plan.before, plan.after) == lines
+
+
+@pytest.mark.parametrize("cid", ['auto="yes"', 'auto="yes" address="3"', 'auto="no" address="77"'])
+def test_a_vsock_stays_as_it_is(cid: str) -> None:
+    """libvirt adds the address, in the running domain also the CID; another tool may have chosen one."""
+    seen = observed("libvirt-11.3", "store", running=True)
+    for document in (seen.persistent, seen.live):
+        vsock = etree.fromstring(f'<vsock model="virtio"><cid {cid}/><address type="pci" bus="0x05"/></vsock>')
+        document.root.find("devices").append(vsock)
+    for given in ({}, {"vsock": True}):
+        plan = plan_domain(domain("store", **given), seen, host_of("libvirt-11.3", "store"))
+        assert (steps(plan), plan.restart_reasons) == ([], [])
+    removed = plan_domain(domain("store", vsock=False), seen, host_of("libvirt-11.3", "store"))
+    assert defined(removed).root.find("devices/vsock") is None
 
 
 def test_what_is_not_given_is_not_compared() -> None:
@@ -246,6 +262,7 @@ def test_firmware_that_stays_keeps_its_files() -> None:
             ["vcpus: 1 in the running domain", "cpu: qemu64 in the running domain"],
         ),
         ("store", {"tpm": True}, ["Define"], ["tpm: False in the running domain, True in its definition"]),
+        ("store", {"vsock": True}, ["Define"], ["vsock: False in the running domain, True in its definition"]),
         ("everything", {"graphics": "none"}, ["Define"], ["graphics: vnc in the running domain"]),
         ("everything", {"secure_boot": "enrolled"}, ["Define"], ["secure_boot: setup in the running domain"]),
         ("store", {"iso": "/srv/x.iso"}, ["Define"], ["iso: None in the running domain"]),

@@ -35,6 +35,7 @@ READY = HostFacts(
     apparmor=False,
     firmware=(ENROLLED, SETUP_MODE),
     swtpm=True,
+    vsock=True,
     subordinate_ids=True,
 )
 DOWN = {"libvirt": None, "libvirt_error": "connection refused"}
@@ -99,6 +100,7 @@ def test_nothing_to_say_about_a_ready_host() -> None:
         ({"firmware": ()}, "no_uefi", "info", "apt-get install ovmf"),
         ({"firmware": (ENROLLED,)}, "no_setup_mode", "info", "ovmf"),
         ({"swtpm": False}, "no_swtpm", "info", "apt-get install swtpm"),
+        ({"vsock": False}, "no_vsock", "info", "modprobe vhost_vsock"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

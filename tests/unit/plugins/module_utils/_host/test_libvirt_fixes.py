@@ -41,6 +41,7 @@ MESSAGES = [
         "Failed to connect to '/var/lib/libvirt/qemu/domain-1-vm/fs0-fs.sock': Connection refused",
         "virtiofsd has ended",
     ),
+    (38, "unable to open vhost-vsock device: No such file or directory", "modprobe vhost_vsock"),
     (1, 'qemu: Failed to get "write" lock', "Another process uses the disk"),
     (38, "Cannot get interface MTU on 'br0': No such device", "Create the bridge br0"),
     (1, "internal error: Network is already in use by interface virbr1", "vm_network_prefix"),

@@ -41,6 +41,7 @@ EXAMPLES: dict[str, dict[str, list[Any]]] = {
         "firmware": ["bios", "uefi"],
         "secure_boot": ["off", "setup", "enrolled"],
         "tpm": [True, False],
+        "vsock": [True, False],
         "iso": ["/srv/a b & <c>.iso", ""],
         "kernel": ["/boot/vmlinuz"],
         "initrd": ["/boot/initrd"],
