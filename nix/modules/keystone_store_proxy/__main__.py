@@ -12,9 +12,11 @@ import sys
 import threading
 from pathlib import Path
 
+from .builds import Builder, BuildLimits
 from .session import Guest, Limits, Session
 
 DAEMON = "/nix/var/nix/daemon-socket/socket"
+BUILDER = "/run/keystone-store/builder/socket"
 PASSED_SOCKET = 3  # the first that systemd passes
 
 
@@ -51,6 +53,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--cid", type=int, help="the vsock address of the guest")
     parser.add_argument("--daemon", default=DAEMON, help="socket of nix-daemon")
+    parser.add_argument("--builds", type=int, default=0, help="builds of the guest at once on this host; default: none")
+    parser.add_argument("--builder", default=BUILDER, help="socket of the nix-daemon that builds for guests")
     return parser.parse_args()
 
 
@@ -59,7 +63,10 @@ def main() -> None:
     listener = socket.socket(fileno=PASSED_SOCKET)
     if arguments.shown and not arguments.shown.is_dir():
         sys.exit(f"{arguments.shown}: no such directory; this guest would see nothing")
-    accept(listener, Guest(arguments.daemon, arguments.shown, Limits(), log), arguments.cid)
+    if arguments.shown and arguments.builds:
+        sys.exit("--builds: a guest that is shown a closure only would not see what is built; leave out one of the two")
+    builder = Builder(arguments.builder, BuildLimits(arguments.builds)) if arguments.builds else None
+    accept(listener, Guest(arguments.daemon, arguments.shown, Limits(), log, builder), arguments.cid)
 
 
 if __name__ == "__main__":
