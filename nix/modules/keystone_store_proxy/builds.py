@@ -28,6 +28,11 @@ CONTENT_ADDRESS = re.compile(r"(text:sha256|fixed:(r:)?sha(256|512)):[0-9a-z]{52
 OUTPUT = rb'\("[^"\\]+","/nix/store/[^"\\]+","",""\)'
 ISOLATED = re.compile(rb"Derive\(\[" + OUTPUT + rb"(," + OUTPUT + rb")*\],")
 
+NOT_ISOLATED = (
+    "{0} has outputs that are named after their contents, and could use the network, so the host does not build it for "
+    "guests. Build it in the guest: nix build --builders '' '{0}^*'"
+)
+
 ACTIVITY, UNKNOWN_KIND, PROGRESS, TALKATIVE = 1, 0, 105, 4
 
 
@@ -76,14 +81,20 @@ class BuildDaemon(Daemon):
         """The results, as the daemon has sent them."""
         normally = wire.number(0)
         answer = self.ask(Operation.BUILD_PATHS_WITH_RESULTS, wire.texts(targets) + normally)
-        return answer.copy_of(lambda: answer.many(self.read_result))
+        errors: list[bytes] = []
+        results = answer.copy_of(lambda: errors.extend(answer.many(self.read_error)))
+        for error in filter(None, errors):  # a build hook of Nix 2.26 does not show those in the results
+            self.hand_on(wire.number(Message.NEXT) + wire.text(error.decode(errors="replace")))
+        return results
 
-    def read_result(self) -> None:
+    def read_error(self) -> bytes:
+        """Of one result."""
         self.reader.blob()  # the target
         self.numbers(1)  # how the build has ended
-        self.reader.blob()  # the error
+        error = self.reader.blob()
         self.numbers(4)  # how often and when
         self.reader.many(lambda: (self.reader.blob(), self.reader.blob()))  # outputs
+        return error
 
     def await_answer(self) -> None:
         while True:
@@ -174,6 +185,10 @@ class Builds:
                 require_isolated(derivation)
             return self.daemon.build(targets)
 
+    def build_derivation(self, request: wire.Reader) -> bytes:
+        """What Nix asks for derivations that are not isolated; it sends the others."""
+        raise Refused(NOT_ISOLATED.format(read_path(request)))
+
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Wait for one of the turns that the guest has; errors of the daemon are for the guest."""
@@ -237,10 +252,7 @@ def require_isolated(derivation: str) -> None:
     with os.fdopen(opened, "rb") as file:
         start = file.read(65536)
     if not ISOLATED.match(start):
-        raise Refused(
-            f"{derivation} could use the network, so the host does not build it for guests. Build it in the guest: "
-            f"nix build --builders '' '{derivation}^*'"
-        )
+        raise Refused(NOT_ISOLATED.format(derivation))
 
 
 def start_of_activity(text: str) -> bytes:
@@ -261,4 +273,5 @@ def progress() -> bytes:
 BUILD_OPERATIONS: dict[int, Callable[[Builds, wire.Reader], bytes]] = {
     Operation.ADD_MULTIPLE_TO_STORE: Builds.add,
     Operation.BUILD_PATHS_WITH_RESULTS: Builds.build,
+    Operation.BUILD_DERIVATION: Builds.build_derivation,
 }
