@@ -145,7 +145,7 @@ class Builds:
         path, info = read_path(stream), PathInfo.read(stream)
         if info.size > left:
             raise Refused(
-                f"{path}: the host takes {self.limits.most_added} bytes from a guest at once, and this is more"
+                f"{path}: the host takes {self.limits.most_added >> 30} GiB at once from a guest; this is more"
             )
         contents = self.contents(stream, info.size)
         if CONTENT_ADDRESS.fullmatch(info.content_address):
@@ -245,14 +245,18 @@ def signed(info: PathInfo) -> PathInfo:
 
 def require_isolated(derivation: str) -> None:
     """The outputs of other derivations are named after their contents, so the guest can build and add them."""
+    if not ISOLATED.match(read_start(derivation)):
+        raise Refused(NOT_ISOLATED.format(derivation))
+
+
+def read_start(derivation: str) -> bytes:
+    """A guest may have added something else under such a name, but no file that could be waited for."""
     try:
-        opened = os.open(derivation, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        opened = os.open(derivation, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(opened, "rb") as file:
+            return file.read(65536)
     except OSError as problem:
         raise Refused(f"{derivation}: {problem.strerror}") from None
-    with os.fdopen(opened, "rb") as file:
-        start = file.read(65536)
-    if not ISOLATED.match(start):
-        raise Refused(NOT_ISOLATED.format(derivation))
 
 
 def start_of_activity(text: str) -> bytes:
