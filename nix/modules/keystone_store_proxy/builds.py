@@ -144,9 +144,8 @@ class Builds:
         self.begin_part(stream, self.limits.longest_information)
         path, info = read_path(stream), PathInfo.read(stream)
         if info.size > left:
-            raise Refused(
-                f"{path}: the host takes {self.limits.most_added >> 30} GiB at once from a guest; this is more"
-            )
+            most = self.limits.most_added >> 30
+            raise Refused(f"{path}: the host takes {most} GiB at once from a guest, and this is more")
         contents = self.contents(stream, info.size)
         if CONTENT_ADDRESS.fullmatch(info.content_address):
             self.daemon.add(path, of_contents(info), contents)
