@@ -149,10 +149,7 @@ in
         MemoryMax = "50%";
         TasksMax = 4096;
         # Builds have namespaces, and with them capabilities, of their own.
-        CapabilityBoundingSet = lib.concatStringsSep " " [
-          "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SYS_ADMIN CAP_SYS_CHROOT"
-          "CAP_SYS_PTRACE"
-        ];
+        CapabilityBoundingSet = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SYS_ADMIN CAP_SYS_CHROOT";
         DevicePolicy = "closed";
         NoNewPrivileges = true;
         PrivateMounts = true;
@@ -160,6 +157,7 @@ in
         PrivateNetwork = true;
         PrivateTmp = true;
         ProtectClock = true;
+        ProtectControlGroups = true;
         ProtectHome = true;
         ProtectKernelModules = true;
         ProtectSystem = "strict";

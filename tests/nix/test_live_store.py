@@ -138,7 +138,7 @@ def test_the_daemon_for_builds_trusts_no_guest_and_has_a_sandbox() -> None:
         "sandbox-fallback": "false",
         "filter-syscalls": "true",
         "allow-new-privileges": "false",
-        "experimental-features": "auto-allocate-uids cgroups",
+        "experimental-features": "auto-allocate-uids",
         "system-features": "benchmark big-parallel",
         "builders": "",
         "substitute": "false",
