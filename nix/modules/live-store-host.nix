@@ -49,7 +49,18 @@ in
     '';
   };
 
-  config = lib.mkIf (cfg.enable && cfg.liveStore) {
+  options.keystone.virtualization.host.virtiofs.hostBuilds = lib.mkOption {
+    type = lib.types.bool;
+    default = false;
+    example = true;
+    description = ''
+      Whether to run a second Nix daemon, which builds for guests with `vm_host_builds` of the Ansible role `vm`, in a
+      sandbox without a network. Each of these guests is then a user of this host's Nix, though not a trusted one; see
+      [security](security.md). Includes {option}`${prefix}.liveStore`.
+    '';
+  };
+
+  config = lib.mkIf (cfg.enable && (cfg.liveStore || cfg.hostBuilds)) {
     users.users.keystone-store = {
       isSystemUser = true;
       group = "keystone-store";
@@ -79,9 +90,9 @@ in
       unitConfig.StartLimitIntervalSec = 0;
       environment.PYTHONPATH = "${python}";
       serviceConfig = confined // {
-        # Sets SHOWN, empty or an option with the directory below. Without the file the service does not start.
+        # Sets SHOWN, empty or an option with the directory below, and BUILDS. Without the file the service does not start.
         EnvironmentFile = "${settings}/%i/proxy";
-        ExecStart = "${pkgs.python3}/bin/python3 -m keystone_store_proxy $SHOWN";
+        ExecStart = "${pkgs.python3}/bin/python3 -m keystone_store_proxy $SHOWN $BUILDS";
         BindReadOnlyPaths = "-/var/lib/keystone-virtiofs/domains/%i/view/names:/run/keystone-store/shown";
         # A guest that asks without end takes no more than its share.
         CPUWeight = 20;
@@ -136,6 +147,53 @@ in
         RestartSec = 3;
         IPAddressDeny = "";
         RestrictAddressFamilies = "AF_INET AF_INET6 AF_UNIX";
+      };
+    };
+
+    systemd.sockets.keystone-store-builder = lib.mkIf cfg.hostBuilds {
+      description = "Builds for guests";
+      wantedBy = [ "sockets.target" ];
+      listenStreams = [ "/run/keystone-store/builder/socket" ];
+      socketConfig = {
+        SocketUser = "keystone-store";
+        SocketGroup = "keystone-store";
+        SocketMode = "0600";
+      };
+    };
+
+    systemd.services.keystone-store-builder = lib.mkIf cfg.hostBuilds {
+      description = "Nix daemon that builds for guests";
+      requires = [ "keystone-store-builder.socket" ];
+      unitConfig.RequiresMountsFor = "/nix/store";
+      environment.NIX_USER_CONF_FILES = "${./keystone-store-builder.conf}";
+      path = [ config.nix.package ];
+      serviceConfig = {
+        ExecStart = "${config.nix.package}/bin/nix-daemon --daemon";
+        # All guests together.
+        CPUWeight = 20;
+        IOWeight = 20;
+        MemoryMax = "50%";
+        TasksMax = 4096;
+        # Builds have namespaces, and with them capabilities, of their own.
+        CapabilityBoundingSet = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_SETGID CAP_SETUID CAP_SYS_ADMIN CAP_SYS_CHROOT";
+        DevicePolicy = "closed";
+        NoNewPrivileges = true;
+        PrivateMounts = true;
+        # A derivation that may use the network finds none.
+        PrivateNetwork = true;
+        PrivateTmp = true;
+        ProtectClock = true;
+        ProtectControlGroups = true;
+        ProtectHome = true;
+        ProtectKernelModules = true;
+        ProtectSystem = "strict";
+        ReadWritePaths = "/nix";
+        RestrictAddressFamilies = "AF_INET AF_INET6 AF_NETLINK AF_UNIX";
+        RestrictRealtime = true;
+        RestrictSUIDSGID = true;
+        SystemCallFilter = "~@clock @module @raw-io @reboot @swap";
+        SystemCallErrorNumber = "EPERM";
+        UMask = "0077";
       };
     };
 

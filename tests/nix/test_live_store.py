@@ -73,13 +73,13 @@ def test_other_registrations_have_none_of_it(world: World) -> None:
     assert not {"keystone-store-relay", "keystone-store-watch", "nix-daemon"} & set(services)
 
 
-HOST = CHECKOUT / "nix/modules/live-store-host.nix"
-UNIT_NAMES = ("forward@", "live", "proxy@", "vsock")
+SETTINGS = CHECKOUT / "nix/modules/keystone-store-builder.conf"
+UNIT_NAMES = ("builder", "forward@", "live", "proxy@", "vsock")
 UNITS = {name: CHECKOUT / f"roles/host/files/keystone-store-{name}.service" for name in UNIT_NAMES}
 
 
 def on_host(world: World, attribute: str) -> Any:
-    return world.host(attribute, "liveStore = true;")
+    return world.host(attribute, "hostBuilds = true;")
 
 
 @pytest.mark.parametrize("name", UNITS)
@@ -99,7 +99,7 @@ def test_a_nixos_host_has_the_services_of_the_role(world: World, name: str) -> N
 
 
 def test_both_run_the_same_programs(world: World) -> None:
-    for name in ("forward@", "proxy@", "vsock"):
+    for name in ("builder", "forward@", "proxy@", "vsock"):
         ours = on_host(world, f'systemd.services."keystone-store-{name}".serviceConfig.ExecStart').split()[1:]
         theirs = [line for line in UNITS[name].read_text().splitlines() if line.startswith("ExecStart=")]
         assert theirs[0].split()[1:] == ours
@@ -154,6 +154,67 @@ def test_the_user_of_the_proxies_must_not_be_trusted(world: World) -> None:
     trusted = '{ nix.settings.trusted-users = [ "keystone-store" ]; }'
     with pytest.raises(EvaluationError, match=r"trusted-users: with .*liveStore"):
         world.host("system.build.toplevel", "liveStore = true;", trusted)
+
+
+def test_the_daemon_for_builds_has_the_settings_of_the_role(world: World) -> None:
+    environment = on_host(world, "systemd.services.keystone-store-builder.environment")
+    assert environment["NIX_USER_CONF_FILES"].endswith("-keystone-store-builder.conf")
+    assert (CHECKOUT / "roles/host/files/keystone-store-builder.conf").samefile(SETTINGS)
+
+
+def test_the_daemon_for_builds_trusts_no_guest_and_has_a_sandbox() -> None:
+    lines = [line for line in SETTINGS.read_text().splitlines() if not line.startswith("#")]
+    settings = dict(line.split(" = " if " = " in line else " =", 1) for line in lines)
+    assert settings == {
+        "allowed-users": "keystone-store",
+        "trusted-users": "root",
+        "build-users-group": "nixbld",
+        "require-sigs": "true",
+        "sandbox": "true",
+        "sandbox-fallback": "false",
+        "filter-syscalls": "true",
+        "allow-new-privileges": "false",
+        "experimental-features": "auto-allocate-uids",
+        "system-features": "benchmark big-parallel",
+        "builders": "",
+        "substitute": "false",
+        "post-build-hook": "",
+        "max-build-log-size": "67108864",
+    }
+
+
+def test_the_daemon_for_builds_has_no_network(world: World) -> None:
+    assert on_host(world, "systemd.services.keystone-store-builder.serviceConfig.PrivateNetwork") is True
+
+
+def test_only_the_proxies_reach_the_daemon_for_builds(world: World) -> None:
+    socket = on_host(world, "systemd.sockets.keystone-store-builder")
+    assert socket["listenStreams"] == ["/run/keystone-store/builder/socket"]
+    of_role = (CHECKOUT / "roles/host/files/keystone-store-builder.socket").read_text()
+    assert all(f"{name}={value}\n" in of_role for name, value in socket["socketConfig"].items())
+    assert (socket["socketConfig"]["SocketUser"], socket["socketConfig"]["SocketMode"]) == ("keystone-store", "0600")
+
+
+def test_a_live_store_without_builds(world: World) -> None:
+    assert "keystone-store-builder" not in world.host("systemd.services", "liveStore = true;")
+
+
+def test_the_guest_lets_the_host_build(world: World) -> None:
+    machine, *others = world.guest("nix.buildMachines", LIVE + "hostBuilds = true;")
+    assert not others
+    assert (machine["protocol"], machine["hostName"]) == (None, f"unix://{DIRECTORY}/host.socket")
+    assert f"system-features = {' '.join(machine['supportedFeatures'])}\n" in SETTINGS.read_text()
+    assert world.guest("nix.distributedBuilds", LIVE + "hostBuilds = true;") is True
+
+
+def test_a_guest_builds_itself_by_default(world: World) -> None:
+    assert world.guest("nix.buildMachines", LIVE) == []
+    assert world.guest("nix.distributedBuilds", LIVE) is False
+
+
+def test_builds_on_the_host_require_a_live_store(world: World) -> None:
+    with pytest.raises(EvaluationError, match=r"hostBuilds: what the host builds is valid"):
+        world.guest("system.build.toplevel", 'storeRegistration = "closure"; hostBuilds = true;')
 
 
 def test_nothing_without_the_option(world: World) -> None:

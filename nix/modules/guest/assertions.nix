@@ -109,6 +109,10 @@ in
       ++ lib.optionals hasLowerStore unfitNix
       ++ [
         {
+          assertion = !cfg.hostBuilds || cfg.storeRegistration == "live";
+          message = "${prefix}.hostBuilds: what the host builds is valid in the guest only with the store registration live. Set ${prefix}.storeRegistration to \"live\", or ${prefix}.hostBuilds to false.";
+        }
+        {
           assertion = cfg.mountPoint == ownStore || cfg.storeRegistration == "none";
           message = "${prefix}.storeRegistration: Nix looks for valid paths in ${ownStore}, and the host's are in ${cfg.mountPoint}. Set ${prefix}.mountPoint to ${ownStore}, or ${prefix}.storeRegistration to \"none\".";
         }

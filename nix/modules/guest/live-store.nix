@@ -89,6 +89,19 @@ in
             };
         };
 
+        nix.distributedBuilds = lib.mkIf cfg.hostBuilds true;
+        nix.buildMachines = lib.optional cfg.hostBuilds {
+          hostName = "unix://${relayed}";
+          protocol = null;
+          systems = [ pkgs.stdenv.hostPlatform.system ];
+          maxJobs = 64; # the host has its own limit, and lets the others wait
+          # Those of keystone-store-builder.conf.
+          supportedFeatures = [
+            "benchmark"
+            "big-parallel"
+          ];
+        };
+
         # A forwarded socket outlives its connection, and the next one must replace it.
         services.openssh.settings.StreamLocalBindUnlink = true;
       }

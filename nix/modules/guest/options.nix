@@ -97,6 +97,17 @@ in
       '';
     };
 
+    hostBuilds = lib.mkOption {
+      type = lib.types.bool;
+      default = false;
+      example = true;
+      description = ''
+        Whether the host builds for this guest, with the store registration `live`. What has been built for one guest is
+        valid in all guests. Requires `vm_host_builds` of the Ansible role `vm`. Derivations with `preferLocalBuild` and
+        those with a fixed output are still built in the guest.
+      '';
+    };
+
     databaseShareName = lib.mkOption {
       type = lib.types.nonEmptyStr;
       default = "nix-database-share";

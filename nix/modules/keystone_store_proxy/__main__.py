@@ -14,9 +14,11 @@ import threading
 from pathlib import Path
 
 from . import PASSED_SOCKET, log
+from .builds import Builder, BuildLimits
 from .session import Guest, Limits, Session
 
 DAEMON = "/nix/var/nix/daemon-socket/socket"
+BUILDER = "/run/keystone-store/builder/socket"
 
 
 def accept(listener: socket.socket, channel: socket.socket, guest: Guest) -> None:
@@ -48,6 +50,8 @@ def parse_arguments() -> argparse.Namespace:
         "--shown", type=Path, help="directory with an entry for each path that the guest may know; default: all"
     )
     parser.add_argument("--daemon", default=DAEMON, help="socket of nix-daemon")
+    parser.add_argument("--builds", type=int, default=0, help="builds of the guest at once on this host; default: none")
+    parser.add_argument("--builder", default=BUILDER, help="socket of the nix-daemon that builds for guests")
     return parser.parse_args()
 
 
@@ -56,7 +60,10 @@ def main() -> None:
     listener, channel = (socket.socket(fileno=PASSED_SOCKET + place) for place in range(2))
     if arguments.shown and not arguments.shown.is_dir():
         sys.exit(f"{arguments.shown}: no such directory; this guest would see nothing")
-    accept(listener, channel, Guest(arguments.daemon, arguments.shown, Limits(), log))
+    if arguments.shown and arguments.builds:
+        sys.exit("--builds: a guest that is shown a closure only would not see what is built; leave out one of the two")
+    builder = Builder(arguments.builder, BuildLimits(arguments.builds)) if arguments.builds else None
+    accept(listener, channel, Guest(arguments.daemon, arguments.shown, Limits(), log, builder))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,10 @@ class Unusable(Exception):
     """This daemon cannot be used."""
 
 
+class Answers(wire.Reader):
+    fault = end = Unusable
+
+
 @dataclass(frozen=True)
 class PathInfo:
     deriver: str
@@ -42,6 +46,33 @@ class PathInfo:
     is_ultimate: bool
     signatures: list[str]
     content_address: str
+
+    @classmethod
+    def read(cls, reader: wire.Reader) -> PathInfo:
+        return cls(
+            deriver=reader.text(),
+            hash=reader.text(),
+            references=reader.texts(),
+            registered=reader.number(),
+            size=reader.number(),
+            is_ultimate=reader.flag(),
+            signatures=reader.texts(),
+            content_address=reader.text(),
+        )
+
+    def encoded(self) -> bytes:
+        return b"".join(
+            [
+                wire.text(self.deriver),
+                wire.text(self.hash),
+                wire.texts(self.references),
+                wire.number(self.registered),
+                wire.number(self.size),
+                wire.number(self.is_ultimate),
+                wire.texts(self.signatures),
+                wire.text(self.content_address),
+            ]
+        )
 
 
 @dataclass(frozen=True)
@@ -56,10 +87,12 @@ class Missing:
 class Daemon:
     """A connection to the daemon. The daemon sees the user of this process, whom it must not trust."""
 
+    jobs = 0  # nothing is built
+
     def __init__(self, path: str, seconds: float) -> None:
         self.seconds = seconds
         self.connection = socket.socket(socket.AF_UNIX)
-        self.reader = wire.Reader(self.connection, LONGEST_TEXT, MOST_ENTRIES)
+        self.reader = Answers(self.connection, LONGEST_TEXT, MOST_ENTRIES)
         try:
             self.connection.settimeout(seconds)
             self.connection.connect(path)
@@ -86,10 +119,10 @@ class Daemon:
         self.await_answer()
 
     def set_options(self) -> None:
-        """Nothing is built, and nothing is asked of a binary cache."""
-        keep_failed = keep_going = fall_back = jobs = silent_seconds = use_hook = log_type = trace = 0
+        """Nothing is asked of a binary cache."""
+        keep_failed = keep_going = fall_back = silent_seconds = use_hook = log_type = trace = 0
         cores, substitute, overrides = 1, 0, 0
-        values = [keep_failed, keep_going, fall_back, ERROR_LEVEL, jobs, silent_seconds, use_hook, VOMIT_LEVEL]
+        values = [keep_failed, keep_going, fall_back, ERROR_LEVEL, self.jobs, silent_seconds, use_hook, VOMIT_LEVEL]
         values += [log_type, trace, cores, substitute, overrides]
         self.ask(Operation.SET_OPTIONS, b"".join(map(wire.number, values)))
 
@@ -102,18 +135,7 @@ class Daemon:
 
     def path_info(self, path: str) -> PathInfo | None:
         answer = self.ask(Operation.QUERY_PATH_INFO, wire.text(path))
-        if not answer.flag():
-            return None
-        return PathInfo(
-            deriver=answer.text(),
-            hash=answer.text(),
-            references=answer.texts(),
-            registered=answer.number(),
-            size=answer.number(),
-            is_ultimate=answer.flag(),
-            signatures=answer.texts(),
-            content_address=answer.text(),
-        )
+        return PathInfo.read(answer) if answer.flag() else None
 
     def path_from_hash_part(self, part: str) -> str:
         return self.ask(Operation.QUERY_PATH_FROM_HASH_PART, wire.text(part)).text()
@@ -158,10 +180,10 @@ class Daemon:
 
     def skip(self, message: int) -> None:
         if message == Message.NEXT:
-            self.reader.text()
+            self.reader.blob()
         elif message == Message.START_ACTIVITY:
             self.numbers(3)
-            self.reader.text()
+            self.reader.blob()
             self.reader.many(self.field)
             self.numbers(1)
         elif message == Message.STOP_ACTIVITY:
@@ -170,7 +192,7 @@ class Daemon:
             self.numbers(2)
             self.reader.many(self.field)
         else:
-            raise wire.Malformed(f"the message {message:#x} of the daemon")
+            raise Unusable(f"it has sent the message {message:#x}")
 
     def numbers(self, count: int) -> None:
         for _ in range(count):
@@ -180,17 +202,17 @@ class Daemon:
         if self.reader.number() == 0:
             self.reader.number()
         else:
-            self.reader.text()
+            self.reader.blob()
 
     def error(self) -> str:
         self.reader.text()
         self.reader.number()
         self.reader.text()
-        text = self.reader.text()
+        text = self.reader.blob().decode(errors="replace")
         self.reader.number()
         self.reader.many(self.trace)
         return text
 
     def trace(self) -> None:
         self.reader.number()
-        self.reader.text()
+        self.reader.blob()

@@ -95,6 +95,10 @@ def title(operation: int) -> str:
         return f"number {operation}"
 
 
+class Refused(Exception):
+    """The text is for the guest; the connection ends."""
+
+
 def error(text: str) -> bytes:
     """The message that ends a request with an error: no position, no traces."""
     return b"".join(

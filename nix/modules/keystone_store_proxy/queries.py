@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from . import wire
-from .daemon import Daemon, DaemonError, PathInfo
+from .daemon import Daemon, DaemonError
 from .protocol import Operation
 
 T = TypeVar("T")
@@ -77,21 +78,7 @@ class Queries:
         # A path whose references are not all shown cannot be used.
         if info is None or not all(map(self.shows, info.references)):
             return wire.number(0)
-        return wire.number(1) + self.encoded(info)
-
-    def encoded(self, info: PathInfo) -> bytes:
-        return b"".join(
-            [
-                wire.text(self.optional(info.deriver)),
-                wire.text(info.hash),
-                wire.texts(info.references),
-                wire.number(info.registered),
-                wire.number(info.size),
-                wire.number(info.is_ultimate),
-                wire.texts(info.signatures),
-                wire.text(info.content_address),
-            ]
-        )
+        return wire.number(1) + replace(info, deriver=self.optional(info.deriver)).encoded()
 
     def optional(self, path: str) -> str:
         return path if path and self.shows(path) else ""

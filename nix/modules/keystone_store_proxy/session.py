@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import protocol, wire
+from .builds import BUILD_OPERATIONS, Builder, Builds
 from .daemon import Daemon, DaemonError, Unusable
-from .protocol import CLIENT_MAGIC, DAEMON_MAGIC, NOT_TRUSTED, VERSION, Message
+from .protocol import CLIENT_MAGIC, DAEMON_MAGIC, NOT_TRUSTED, VERSION, Message, Refused
 from .queries import ALLOWED, Queries
 
 # Not about paths, which a guest may not be shown.
@@ -21,11 +22,7 @@ SEE_LOG = "the log of keystone-store-proxy on the host says why"
 
 
 # The daemon's connection is unusable after these.
-LOST = (OSError, Unusable, wire.Malformed, wire.Closed)
-
-
-class Refused(Exception):
-    """The text is for the guest; the connection ends."""
+LOST = (OSError, Unusable)
 
 
 @dataclass(frozen=True)
@@ -48,19 +45,31 @@ class Guest:
     Only one request at a time reaches the daemon, so that a guest keeps at most one of the daemon's processes busy.
     """
 
-    def __init__(self, daemon: str, shown: Path | None, limits: Limits, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        daemon: str,
+        shown: Path | None,
+        limits: Limits,
+        log: Callable[[str], None],
+        builder: Builder | None = None,
+    ) -> None:
         self.daemon = daemon
         self.shown = shown
         self.limits = limits
         self.log = log
+        self.builder = builder
+        self.may = "guests only read and build" if builder else "guests only read the host's store"
         self.turn = threading.Lock()
         self.next_connection = 0.0
 
     def connect(self) -> Daemon:
-        """A connection to the daemon, for which the daemon starts a process; a guest that opens many has to wait."""
+        self.await_connection()
+        return Daemon(self.daemon, self.limits.request_seconds)
+
+    def await_connection(self) -> None:
+        """For each connection the daemon starts a process; a guest that opens many has to wait."""
         time.sleep(max(0.0, self.next_connection - time.monotonic()))
         self.next_connection = time.monotonic() + 1 / self.limits.new_connections_per_second
-        return Daemon(self.daemon, self.limits.request_seconds)
 
 
 class Session:
@@ -69,6 +78,7 @@ class Session:
         self.limits = guest.limits
         self.connection = connection
         self.queries: Queries | None = None
+        self.builds: Builds | None = None
         self.request = wire.Reader(connection, self.limits.longest_text, self.limits.most_entries)
 
     def run(self) -> None:
@@ -86,8 +96,9 @@ class Session:
             self.guest.log(f"a connection has ended: {problem}")
         finally:
             self.connection.close()
-            if self.queries:
-                self.queries.daemon.close()
+            for opened in (self.queries, self.builds):
+                if opened:
+                    opened.daemon.close()
 
     def shake_hands(self) -> None:
         self.begin_request()
@@ -107,14 +118,13 @@ class Session:
         self.request.begin(wire.NUMBER.size, self.limits.idle_seconds)
         operation = self.request.number()
         self.begin_request()
-        if operation not in ALLOWED:
-            raise Refused(f"the operation {protocol.title(operation)} is refused: guests only read the host's store")
-        read, query = ALLOWED[operation]
-        arguments = read(self.request)
         try:
-            with self.guest.turn:
-                self.queries = self.queries or Queries(self.guest.connect(), self.guest.shown)
-                answer = query(self.queries, arguments)
+            if self.guest.builder and operation in BUILD_OPERATIONS:
+                answer = self.build(self.guest.builder, operation)
+            elif operation in ALLOWED:
+                answer = self.query(operation)
+            else:
+                raise Refused(f"the operation {protocol.title(operation)} is refused: {self.guest.may}")
         except DaemonError as problem:
             self.guest.log(f"{protocol.title(operation)}: {problem}")
             self.send(protocol.error(f"the host's Nix has no answer; {SEE_LOG}"))
@@ -123,6 +133,19 @@ class Session:
             raise Refused(f"the host's Nix daemon cannot be used; {SEE_LOG}") from None
         else:
             self.send(wire.number(Message.LAST) + answer)
+
+    def query(self, operation: int) -> bytes:
+        read, query = ALLOWED[operation]
+        arguments = read(self.request)
+        with self.guest.turn:
+            self.queries = self.queries or Queries(self.guest.connect(), self.guest.shown)
+            return query(self.queries, arguments)
+
+    def build(self, builder: Builder, operation: int) -> bytes:
+        with self.guest.turn:
+            self.guest.await_connection()
+        self.builds = self.builds or Builds(builder, self.connection)
+        return BUILD_OPERATIONS[operation](self.builds, self.request)
 
     def begin_request(self) -> None:
         self.request.begin(self.limits.longest_request, self.limits.request_seconds)

@@ -62,6 +62,8 @@ in
       hostName = option types.str "nixos";
     };
     nix = {
+      buildMachines = option (types.listOf (types.attrsOf types.unspecified)) [ ];
+      distributedBuilds = flag;
       daemonUser = option types.str "root";
       enable = option types.bool true;
       gc.automatic = flag;

@@ -51,6 +51,7 @@ packages
   runCommand = name: _: _: package name;
   linkFarm = name: _: package name;
   closureInfo = { rootPaths }: builtins.seq rootPaths (package "closure-info");
+  stdenv.hostPlatform.system = "x86_64-linux";
   testers.runNixOSTest = test: package "vm-test-run-${test.name}" // test;
   # Text files are their text.
   writeText = _: text: text;

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ansible_collections.keystone.virtiofs.nix.modules.keystone_store_proxy.builds import Builder
 from ansible_collections.keystone.virtiofs.nix.modules.keystone_store_proxy.session import Guest, Limits, Session
 
 LAST, ERROR, NEXT, START, STOP, RESULT = 0x616C7473, 0x63787470, 0x6F6C6D67, 0x53545254, 0x53544F50, 0x52534C54
@@ -116,6 +117,7 @@ class Daemon:
     path: Path
     version: int = 0x126  # that of Nix 2.26
     trust: int = 2
+    jobs: int = 0
     asked: list[int] = field(default_factory=list)
     rooted: list[str] = field(default_factory=list)
     valid: set[str] = field(default_factory=lambda: set(REFERENCES))
@@ -163,7 +165,7 @@ class Daemon:
 
     def answer_to(self, operation: int, peer: Peer) -> Sequence[Value] | None:
         if operation == 19:
-            assert [peer.number() for _ in range(13)] == [0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 1, 0, 0]
+            assert [peer.number() for _ in range(13)] == [0, 0, 0, 0, self.jobs, 0, 0, 7, 0, 0, 1, 0, 0]
             return []
         if operation == 31:
             asked = peer.texts()
@@ -204,7 +206,13 @@ class Daemon:
 class Proxy:
     """The proxy, in this process, between a client and a stand-in for the daemon."""
 
-    def __init__(self, directory: Path, shown: Sequence[str] | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        shown: Sequence[str] | None = None,
+        limits: Limits | None = None,
+        builder: Builder | None = None,
+    ) -> None:
         self.daemon = Daemon(directory / "daemon")
         self.log: list[str] = []
         self.entries = directory / "shown" if shown is not None else None
@@ -212,7 +220,7 @@ class Proxy:
             directory.joinpath("shown").mkdir(exist_ok=True)
             (directory / "shown" / Path(one).name).touch()
         fast = replace(limits or Limits(), new_connections_per_second=1e6)
-        self.guest = Guest(str(self.daemon.path), self.entries, fast, self.log.append)
+        self.guest = Guest(str(self.daemon.path), self.entries, fast, self.log.append, builder)
         self.sessions: list[threading.Thread] = []
 
     def connect(self) -> Client:

@@ -1,0 +1,1 @@
+../../../../nix/modules/keystone_store_proxy/builds.py
