@@ -15,10 +15,11 @@ from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, Wo
 
 LIMIT = 5.0
 OF_ROLE = sorted((CHECKOUT / "roles/host/files").glob("*.service"))
-ON_HOST = "exportDatabase = true; liveStore = true; shareClosureOnly = true;"
+ON_HOST = "exportDatabase = true; hostBuilds = true; liveStore = true; shareClosureOnly = true;"
 OF_HOST = [
     *("keystone-firewall", "keystone-mounts", "keystone-network", "keystone-nix-database"),
-    *("keystone-store-forward@", "keystone-store-live", "keystone-store-proxy@", "keystone-store-views"),
+    *("keystone-store-builder", "keystone-store-forward@", "keystone-store-live", "keystone-store-proxy@"),
+    *("keystone-store-views", "keystone-store-vsock"),
 ]
 OF_GUEST = {f"keystone-store-{work}": "closure" for work in ("recovery", "registration", "verification")}
 OF_LIVE_GUEST = {f"keystone-store-{work}": "live" for work in ("relay", "watch")}

@@ -273,9 +273,8 @@ class Gateway(Connection):
         try:
             self._domain(name).shutdown()
         except libvirt.libvirtError as error:
-            # Between being looked at and being asked, it has powered off or has begun to: then libvirt calls it active still.
-            is_not_running = error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID
-            if not is_not_running and self.observe(name).is_active:
+            # The guest has powered off since, or QEMU is about to end: the domain is active, and not running.
+            if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID and self.observe(name).is_active:
                 raise GatewayError(f"cannot shut the domain down: {error}", domain=name) from error
 
     def set_autostart(self, name: str, enabled: bool) -> None:
