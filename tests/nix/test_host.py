@@ -178,8 +178,9 @@ class Store:
         return sqlite3.connect(self._database, timeout=30)
 
     def add_paths(self, number: int) -> None:
-        with closing(self._open()) as database, database:
+        with closing(self._open()) as database:
             database.executemany("INSERT INTO ValidPaths VALUES (?, ?)", [("path", "x" * 200)] * number)
+            database.commit()
 
     def keep_writing(self, done: Event) -> None:
         while not done.is_set():

@@ -26,14 +26,14 @@ def accept(listener: socket.socket, channel: socket.socket, guest: Guest) -> Non
     free = threading.BoundedSemaphore(guest.limits.connections)
     while True:
         free.acquire()
-        ready, _, _ = select.select([listener, channel], [], [])
+        ready, _writable, _failed = select.select([listener, channel], [], [])
         connection = listener.accept()[0] if listener in ready else receive(channel)
         threading.Thread(target=serve, args=(guest, connection, free), daemon=True).start()
 
 
 def receive(channel: socket.socket) -> socket.socket:
     """A connection that the guest has opened over vsock."""
-    _, (descriptor,), _, _ = socket.recv_fds(channel, 1, 1)
+    _data, (descriptor,), _flags, _address = socket.recv_fds(channel, 1, 1)
     return socket.socket(fileno=descriptor)
 
 

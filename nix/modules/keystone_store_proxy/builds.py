@@ -127,14 +127,14 @@ class Builds:
         self.daemon = BuildDaemon(builder.path, self.limits.part_seconds, self.look, self.tell)
 
     def add(self, request: wire.Reader) -> bytes:
-        for _ in ("repair", "without signatures"):  # never
+        for _turn in ("repair", "without signatures"):  # never
             request.flag()
         frames = wire.Frames(request, self.limits.part_seconds)
         stream = wire.Reader(frames, request.longest_text, request.most_entries)
         with self.turn():
             self.begin_part(stream, self.limits.longest_information)
             left = self.limits.most_added
-            for _ in range(stream.count()):
+            for _turn in range(stream.count()):
                 left = self.add_path(stream, left)
             frames.finish()
         return b""
@@ -155,7 +155,7 @@ class Builds:
             self.daemon.add(path, signed(info), contents)
         else:
             # The guest has built the path, and nobody can verify it. The host builds the path if it is needed.
-            for _ in contents:
+            for _turn in contents:
                 pass
         return left - info.size
 

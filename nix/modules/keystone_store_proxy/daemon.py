@@ -195,7 +195,7 @@ class Daemon:
             raise Unusable(f"it has sent the message {message:#x}")
 
     def numbers(self, count: int) -> None:
-        for _ in range(count):
+        for _turn in range(count):
             self.reader.number()
 
     def field(self) -> None:

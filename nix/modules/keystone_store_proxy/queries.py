@@ -161,7 +161,7 @@ def read_targets(request: wire.Reader) -> list[str]:
 
 def read_options(request: wire.Reader) -> None:
     """Accepted, because every client begins with them, and not passed on."""
-    for _ in range(12):
+    for _turn in range(12):
         request.number()
     request.many(lambda: (request.text(), request.text()))
 

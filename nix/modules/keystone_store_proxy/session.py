@@ -110,7 +110,7 @@ class Session:
             raise Refused(
                 f"the guest's Nix is too old: protocol {version >> 8}.{version & 0xFF}, and Nix 2.15 has 1.35"
             )
-        for _ in ("affinity", "reserved space"):  # obsolete
+        for _turn in ("affinity", "reserved space"):  # obsolete
             self.request.number()
         self.send(wire.text("keystone-store-proxy") + wire.number(NOT_TRUSTED) + wire.number(Message.LAST))
 

@@ -69,7 +69,7 @@ def accept(listener: socket.socket) -> None:
     """Let each guest wait for itself only."""
     queues: dict[int, Queue[socket.socket]] = {}
     while True:
-        connection, (cid, _) = listener.accept()
+        connection, (cid, _port) = listener.accept()
         if cid not in queues:
             queues[cid] = Queue(WAITING)
             threading.Thread(target=serve, args=(cid, queues[cid]), daemon=True).start()

@@ -78,7 +78,7 @@ class Reader:
         return padded[:size]
 
     def many(self, read_entry: Callable[[], T]) -> list[T]:
-        return [read_entry() for _ in range(self.count())]
+        return [read_entry() for _turn in range(self.count())]
 
     def count(self) -> int:
         """How many entries a list has."""

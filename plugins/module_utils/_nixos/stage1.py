@@ -16,7 +16,7 @@ def needs_other_mounts(booted: str, new: str) -> bool:
     systemd would fail at that, and stop local-fs.target with everything that needs it, ssh included.
     """
     before, after = dict(_entries(booted)), dict(_entries(new))
-    places = {place for entries in (before, after) for place, (_, in_stage1) in entries.items() if in_stage1}
+    places = {place for entries in (before, after) for place, (_source, in_stage1) in entries.items() if in_stage1}
     return any(before.get(place, (None,))[0] != after.get(place, (None,))[0] for place in places)
 
 

@@ -146,7 +146,7 @@ class BuildClient(Client):
             assert self.number() == 1
         else:
             assert (message, self.number(), self.number(), self.number()) == (0x52534C54, 1, 105, 4)
-            assert [self.number() for _ in range(8)] == [0] * 8
+            assert [self.number() for _turn in range(8)] == [0] * 8
             self.log.append(b"progress")
 
 

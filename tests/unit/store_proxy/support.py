@@ -71,7 +71,7 @@ class Peer:
         return self.stream.read(size + -size % 8)[:size].decode()
 
     def texts(self) -> list[str]:
-        return [self.text() for _ in range(self.number())]
+        return [self.text() for _turn in range(self.number())]
 
     def close(self) -> None:
         self.stream.close()
@@ -132,7 +132,7 @@ class Daemon:
     def accept(self) -> None:
         while True:
             try:
-                connection, _ = self.listener.accept()
+                connection, _address = self.listener.accept()
             except OSError:
                 return
             threading.Thread(target=self.serve, args=(Peer(connection),), daemon=True).start()
@@ -165,7 +165,7 @@ class Daemon:
 
     def answer_to(self, operation: int, peer: Peer) -> Sequence[Value] | None:
         if operation == 19:
-            assert [peer.number() for _ in range(13)] == [0, 0, 0, 0, self.jobs, 0, 0, 7, 0, 0, 1, 0, 0]
+            assert [peer.number() for _turn in range(13)] == [0, 0, 0, 0, self.jobs, 0, 0, 7, 0, 0, 1, 0, 0]
             return []
         if operation == 31:
             asked = peer.texts()
@@ -191,9 +191,9 @@ class Daemon:
             1: [int(subject in self.valid)],
             6: [[one for one, needed in REFERENCES.items() if subject in needed]],
             11: [1],
-            22: [[one for _, one in derived if one]] if derived else None,
+            22: [[one for _name, one in derived if one]] if derived else None,
             26: info,
-            28: [[name for name, _ in derived]] if derived else None,
+            28: [[name for name, _one in derived]] if derived else None,
             29: [found[0] if found else ""],
             33: [[DERIVATION, SECRET_DERIVATION] if subject == SYSTEM else []],
             41: [len(derived), *[text for one in derived for text in one]] if derived else None,

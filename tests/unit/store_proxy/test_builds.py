@@ -112,7 +112,7 @@ def test_what_nobody_can_verify_is_dropped(proxy: BuildProxy) -> None:
     source = information(SYSTEM, len(CONTENTS)) + CONTENTS
     client = proxy.send(addition(dropped, source, dropped, repair=1))
     assert client.result() == ""
-    assert [path for path, *_ in proxy.builder.added] == [SYSTEM]
+    assert [path for path, *_rest in proxy.builder.added] == [SYSTEM]
 
 
 @pytest.mark.parametrize("address", [f"fixed:md5:{'0' * 52}", f"fixed:r:sha1:{'0' * 52}", "fixed:git:sha1:0", "x"])
@@ -251,7 +251,7 @@ def test_a_guest_has_so_many_builds_at_once(tmp_path: Path, start_of_derivations
 
     for proxy in limited(tmp_path, replace(LIMITS, at_once=2)):
         proxy.builder.before_answer = count
-        clients = [proxy.send(encode(BUILD, [TARGET], 0)) for _ in range(6)]
+        clients = [proxy.send(encode(BUILD, [TARGET], 0)) for _turn in range(6)]
         assert [client.result() for client in clients] == [""] * 6
         assert all(b"waiting for the host of this guest" in client.log for client in clients)
     assert most == 2
@@ -259,7 +259,7 @@ def test_a_guest_has_so_many_builds_at_once(tmp_path: Path, start_of_derivations
 
 def test_a_build_that_fails_leaves_its_turn(proxy: BuildProxy, start_of_derivations: dict[str, bytes]) -> None:
     proxy.builder.error = "no"
-    for _ in range(3):
+    for _turn in range(3):
         assert proxy.send(encode(BUILD, [TARGET], 0)).result() == "the host's Nix: no"
 
 

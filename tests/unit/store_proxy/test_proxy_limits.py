@@ -116,8 +116,8 @@ def test_requests_of_one_guest_take_turns_at_the_daemon(proxy: Proxy) -> None:
             busy -= 1
 
     proxy.daemon.before_answer = count
-    clients = [proxy.greeted() for _ in range(10)]
-    for _ in range(3):
+    clients = [proxy.greeted() for _turn in range(10)]
+    for _turn in range(3):
         for client in clients:
             client.send(QUERY_PATH_INFO, SYSTEM)
     for client in clients:
@@ -138,12 +138,12 @@ def test_a_guest_that_floods_does_not_delay_another(proxy: Proxy, tmp_path: Path
             client.ask(QUERY_VALID_PATHS, [SYSTEM] * 1000, 0)
             client.texts()
 
-    floods = [threading.Thread(target=flood, daemon=True) for _ in range(8)]
+    floods = [threading.Thread(target=flood, daemon=True) for _turn in range(8)]
     for thread in floods:
         thread.start()
     client = other.greeted()
     begun = time.monotonic()
-    for _ in range(10):
+    for _turn in range(10):
         assert client.ask(IS_VALID_PATH, SYSTEM) == ""
         assert client.number() == 1
     stop.set()
@@ -157,7 +157,7 @@ def test_new_connections_to_the_daemon_have_a_rate(tmp_path: Path) -> None:
     proxy.guest.limits = Limits(new_connections_per_second=20)
     proxy.daemon.start()
     begun = time.monotonic()
-    for _ in range(7):
+    for _turn in range(7):
         assert proxy.greeted().ask(IS_VALID_PATH, SYSTEM) == ""
     assert time.monotonic() - begun >= 6 / 20
 

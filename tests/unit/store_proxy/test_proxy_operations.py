@@ -85,7 +85,7 @@ def everything(client: Client) -> bytes:
 @pytest.mark.parametrize("version", VERSIONS, ids=hex)
 @pytest.mark.parametrize("name", PASSED)
 def test_an_operation_passes(proxy: Proxy, name: str, version: int) -> None:
-    arguments, expected, _ = PASSED[name]
+    arguments, expected, _in_closure = PASSED[name]
     client = proxy.greeted(version)
     assert client.ask(NUMBERS[name], *arguments) == ""
     assert everything(client) == encode(*expected)
@@ -112,7 +112,7 @@ def test_a_number_without_an_operation_is_refused(proxy: Proxy, number: int) -> 
 
 @pytest.mark.parametrize("name", PASSED)
 def test_an_answer_names_no_path_outside_of_the_closure(closure_only: Proxy, name: str) -> None:
-    arguments, _, expected = PASSED[name]
+    arguments, _everything, expected = PASSED[name]
     client = closure_only.greeted()
     assert client.ask(NUMBERS[name], *arguments) == ""
     assert everything(client) == encode(*expected)
@@ -173,7 +173,7 @@ def test_without_a_daemon(tmp_path: Path) -> None:
 
 def test_what_is_valid_is_rooted_once_and_before_it_counts(proxy: Proxy) -> None:
     client = proxy.greeted()
-    for _ in range(2):
+    for _turn in range(2):
         assert client.ask(NUMBERS["IsValidPath"], SYSTEM) == ""
         assert client.number() == 1
     assert proxy.daemon.rooted == [SYSTEM]

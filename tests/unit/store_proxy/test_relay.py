@@ -159,7 +159,7 @@ def test_a_host_that_stops_to_answer(relay: Any, host: Any, tmp_path: Path) -> N
 
 
 def test_the_socket_is_for_root_and_replaces_another(relay: Any, tmp_path: Path) -> None:
-    for _ in range(2):
+    for _turn in range(2):
         listener = relay.listen(tmp_path / "host")
         assert (tmp_path / "host").stat().st_mode & 0o777 == 0o600
         listener.close()

@@ -49,7 +49,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(vsock, "LIBVIRT", f"test://{tmp_path}/host.xml")
     monkeypatch.setattr(vsock, "PROXIES", tmp_path / "proxies")
     vsock.PROXIES.mkdir()
-    for name, _, _ in DOMAINS:
+    for name, _state, _cid in DOMAINS:
         if name != "no-proxy":
             (vsock.PROXIES / f"{name}.vsock").touch()
     return vsock.PROXIES
@@ -179,7 +179,7 @@ def test_a_guest_that_floods_waits_for_itself_only(
         return find_guest(cid)
 
     monkeypatch.setattr(vsock, "find_guest", slow_for_the_flood)
-    flood = [connect(8) for _ in range(3 * vsock.WAITING)]
+    flood = [connect(8) for _turn in range(3 * vsock.WAITING)]
     connect(7).greet()
     closed = 0
     for client in flood:
