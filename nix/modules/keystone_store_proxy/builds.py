@@ -127,7 +127,7 @@ class Builds:
         self.daemon = BuildDaemon(builder.path, self.limits.part_seconds, self.look, self.tell)
 
     def add(self, request: wire.Reader) -> bytes:
-        for _turn in ("repair", "without signatures"):  # never
+        for _flag in ("repair", "without signatures"):  # never
             request.flag()
         frames = wire.Frames(request, self.limits.part_seconds)
         stream = wire.Reader(frames, request.longest_text, request.most_entries)
