@@ -105,15 +105,18 @@ def _nosuid_sources(listed: Iterable[Options], shares: Iterable[Options], observ
     asked = {share["tag"]: share.get("nosuid") for share in listed}
     shares = list(shares)
     earlier = set(host.nosuid) - {_writable_source(share, host) for share in shares}
-    before = observed.persistent or observed.live
-    old = {tag: _writable_source(share, host) for tag, share in before.shares().items()} if before else {}
+    known = {
+        (tag, _writable_source(share, host))
+        for document in observed.documents
+        for tag, share in document.shares().items()
+    }
     found = set()
     for share in shares:
         tag, source = share["tag"], _writable_source(share, host)
         if not source or host.session or source in host.ignores_setuid:
             continue
         is_turned_link = bool(earlier) and share["source"] != source
-        by_default = source in host.nosuid or is_turned_link or (tag in asked and old.get(tag) != source)
+        by_default = source in host.nosuid or is_turned_link or (tag in asked and (tag, source) not in known)
         if by_default if asked.get(tag) is None else asked[tag]:
             found.add(source)
     return found

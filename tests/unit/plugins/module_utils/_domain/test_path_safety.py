@@ -325,6 +325,16 @@ def test_a_source_that_becomes_writable_is_mounted_with_nosuid(
     assert nosuid(plan(task, observed, host)) == expected
 
 
+def test_a_source_without_nosuid_that_still_runs_stays_so() -> None:
+    """The definition has another source already, which the guest gets at its next start."""
+    earlier = defined(shares=[{**PROJECT, "nosuid": False}])
+    moved = {**PROJECT, "source": "/srv/b"}
+    later = replace(defined(shares=[moved]), live=earlier.persistent, run_state="running")
+    host = replace(SETUID, nosuid={"/srv/b": True})
+    assert nosuid(plan_domain(domain(shares=[moved]), later, host)) == []
+    assert nosuid(plan_share(share(**moved), later, host)) == []
+
+
 @pytest.mark.parametrize("task", [domain(shares=[{**PROJECT, "source": "/srv/link"}]), domain(memory=512)])
 def test_a_link_that_leads_elsewhere_now_gets_a_mount_there(task: Any) -> None:
     """The earlier directory keeps its mount while the running domain serves it."""
