@@ -57,7 +57,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    listener, channel = (socket.socket(fileno=PASSED_SOCKET + place) for place in range(2))
+    passed = [socket.socket(fileno=PASSED_SOCKET + place) for place in range(2)]
+    listener, channel = sorted(passed, key=lambda one: one.type)  # streams first, whatever the order in the unit
     if arguments.shown and not arguments.shown.is_dir():
         sys.exit(f"{arguments.shown}: no such directory; this guest would see nothing")
     if arguments.shown and arguments.builds:
