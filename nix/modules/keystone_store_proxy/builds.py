@@ -96,24 +96,14 @@ class BuildDaemon(Daemon):
         self.reader.many(lambda: (self.reader.blob(), self.reader.blob()))  # outputs
         return error
 
-    def await_answer(self) -> None:
-        while True:
-            self.await_message()
-            self.reader.begin(LONGEST_ANSWER, self.seconds)
-            message = self.reader.number()
-            if message == Message.LAST:
-                return
-            if message == Message.ERROR:
-                raise DaemonError(self.error())
-            self.hand_on(wire.number(message) + self.skipped(message))
-
-    def skipped(self, message: int) -> bytes:
-        return self.reader.copy_of(lambda: self.skip(message))
-
     def await_message(self) -> None:
         self.look()
         while not self.reader.received and not select.select([self.connection], [], [], 1)[0]:
             self.look()
+        self.reader.begin(LONGEST_ANSWER, self.seconds)
+
+    def pass_over(self, message: int) -> None:
+        self.hand_on(wire.number(message) + self.reader.copy_of(lambda: self.skip(message)))
 
 
 class Builds:

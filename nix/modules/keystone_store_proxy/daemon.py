@@ -169,14 +169,21 @@ class Daemon:
         self.reader.begin(LONGEST_ANSWER, self.seconds)
 
     def await_answer(self) -> None:
-        """Skip what the daemon logs, which may name any path of the host."""
         while True:
+            self.await_message()
             message = self.reader.number()
             if message == Message.LAST:
                 return
             if message == Message.ERROR:
                 raise DaemonError(self.error())
-            self.skip(message)
+            self.pass_over(message)
+
+    def await_message(self) -> None:
+        """Reading waits long enough for a query."""
+
+    def pass_over(self, message: int) -> None:
+        """Skip what the daemon logs, which may name any path of the host."""
+        self.skip(message)
 
     def skip(self, message: int) -> None:
         if message == Message.NEXT:
