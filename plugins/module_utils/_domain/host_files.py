@@ -39,14 +39,14 @@ def plan_host_files(listed: Iterable[Options], document: DomainXml, observed: Ob
     shares = list(document.shares().values())
     # A share stays in use until the guest has let go of it, also of one that is saved.
     in_use = observed.saved or observed.live
-    stops = any(isinstance(action, Shutdown) for action in plan.actions)
-    if in_use is not None and not stops:
+    still_served: set[str] = set()
+    if in_use is not None and not any(isinstance(action, Shutdown) for action in plan.actions):
         gone = {action.tag for action in plan.actions if isinstance(action, DetachShare)}
         paths |= {path for tag, path in in_use.share_paths().items() if tag not in gone}
         shares += [share for tag, share in in_use.shares().items() if tag not in gone]
-    nosuid = _nosuid_sources(listed, shares, observed, host)
-    if in_use is not None and host.stale_shares and not stops:  # a running virtiofsd serves what was a source once
-        nosuid |= set(host.nosuid)
+        if host.stale_shares:  # a running virtiofsd serves what was a source once
+            still_served = set(host.nosuid)
+    nosuid = _nosuid_sources(listed, shares, observed, host) | still_served
     prepare: list[Action] = [MountNosuid(source) for source in sorted(nosuid) if not host.nosuid.get(source)]
     own = f"{domain_directory(host.state, plan.name)}/"
     for source, daemon in sorted(paths):
