@@ -3,16 +3,22 @@
 
 from __future__ import annotations
 
+import runpy
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import pytest
 
 from ansible_collections.keystone.virtiofs.nix.modules.keystone_store_proxy.builds import Builder
 from ansible_collections.keystone.virtiofs.nix.modules.keystone_store_proxy.session import Guest, Limits, Session
 
+FUZZ = Path(__file__).parents[3] / "molecule/store/files/fuzz-store-proxy"
 LAST, ERROR, NEXT, START, STOP, RESULT = 0x616C7473, 0x63787470, 0x6F6C6D67, 0x53545254, 0x53544F50, 0x52534C54
 VERSION = 0x123
 
@@ -234,3 +240,26 @@ class Proxy:
         client = self.connect()
         client.greet(version)
         return client
+
+
+def fuzz(guest: Guest, directory: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> int:
+    """Send 1,000 malformed requests and more; returns how many sessions have ended without an exception."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(directory / "proxy"))
+    listener.listen()
+    ended: list[str] = []
+
+    def serve(connection: socket.socket) -> None:
+        Session(guest, connection).run()
+        ended.append("without an exception")
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    monkeypatch.setattr(sys, "argv", [str(FUZZ), str(directory / "proxy"), "1000", str(seed)])
+    runpy.run_path(str(FUZZ), run_name="__main__")
+    listener.close()
+    return len(ended)

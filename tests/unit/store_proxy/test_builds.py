@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import os
-import runpy
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +17,6 @@ import pytest
 from ansible_collections.keystone.virtiofs.nix.modules.keystone_store_proxy import builds
 from ansible_collections.keystone.virtiofs.nix.modules.keystone_store_proxy.builds import BuildLimits
 from ansible_collections.keystone.virtiofs.nix.modules.keystone_store_proxy.protocol import Operation, Refused
-from ansible_collections.keystone.virtiofs.nix.modules.keystone_store_proxy.session import Session
 from ansible_collections.keystone.virtiofs.tests.unit.store_proxy.builds_support import (
     ADD_MULTIPLE,
     BUILD,
@@ -38,11 +35,11 @@ from ansible_collections.keystone.virtiofs.tests.unit.store_proxy.support import
     LIBRARY,
     SYSTEM,
     encode,
+    fuzz,
 )
 from ansible_collections.keystone.virtiofs.tests.unit.store_proxy.test_proxy_operations import NUMBERS, PASSED
 
 LIMITS = BuildLimits(at_once=1, free_space=0, look_seconds=0.1, part_seconds=2)
-FUZZ = Path(__file__).parents[3] / "molecule/store/files/fuzz-store-proxy"
 ISOLATED = b'Derive([("out","/nix/store/x","","")],[],'
 FIXED = b'Derive([("out","/nix/store/x","r:sha256","00")],[],'
 BUILDS = {"AddMultipleToStore", "BuildPathsWithResults"}
@@ -333,23 +330,6 @@ def test_a_daemon_that_trusts_the_proxies_builds_nothing(proxy: BuildProxy) -> N
 
 
 def test_malformed_requests(proxy: BuildProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(tmp_path / "proxy"))
-    listener.listen()
-    ended: list[str] = []
-
-    def serve(connection: socket.socket) -> None:
-        Session(proxy.guest, connection).run()
-        ended.append("without an exception")
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    monkeypatch.setattr(sys, "argv", [str(FUZZ), str(tmp_path / "proxy"), "1000", "11"])
-    runpy.run_path(str(FUZZ), run_name="__main__")
-    listener.close()
+    ended = fuzz(proxy.guest, tmp_path, monkeypatch, seed=11)
     assert set(proxy.builder.asked) <= {int(Operation.SET_OPTIONS), 39, 40, BUILD}
-    assert len(ended) >= 1009
+    assert ended >= 1009

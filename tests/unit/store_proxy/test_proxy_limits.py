@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import runpy
 import socket
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -14,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.keystone.virtiofs.nix.modules.keystone_store_proxy.queries import ALLOWED
-from ansible_collections.keystone.virtiofs.nix.modules.keystone_store_proxy.session import Limits, Session
-from ansible_collections.keystone.virtiofs.tests.unit.store_proxy.support import SYSTEM, Proxy, encode
+from ansible_collections.keystone.virtiofs.nix.modules.keystone_store_proxy.session import Limits
+from ansible_collections.keystone.virtiofs.tests.unit.store_proxy.support import SYSTEM, Proxy, encode, fuzz
 
 IS_VALID_PATH, SET_OPTIONS, QUERY_VALID_PATHS, QUERY_PATH_INFO = 1, 19, 31, 26
-FUZZ = Path(__file__).parents[3] / "molecule/store/files/fuzz-store-proxy"
 SHORT = Limits(request_seconds=0.3, idle_seconds=0.6, longest_text=400, most_entries=10, longest_request=1000)
 
 
@@ -164,26 +161,9 @@ def test_new_connections_to_the_daemon_have_a_rate(tmp_path: Path) -> None:
 
 def test_malformed_requests(proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part of what the scenario `store` sends to a real daemon. Nothing reaches the daemon but what is allowed."""
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(tmp_path / "proxy"))
-    listener.listen()
-    ended: list[str] = []
-
-    def serve(connection: socket.socket) -> None:
-        Session(proxy.guest, connection).run()
-        ended.append("without an exception")
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
-    monkeypatch.setattr(sys, "argv", [str(FUZZ), str(tmp_path / "proxy"), "1000", "7"])
-    runpy.run_path(str(FUZZ), run_name="__main__")
-    listener.close()
+    ended = fuzz(proxy.guest, tmp_path, monkeypatch, seed=7)
     assert set(proxy.daemon.asked) <= {int(operation) for operation in ALLOWED}
-    assert len(ended) >= 1009
+    assert ended >= 1009
 
 
 def test_lists_of_the_daemon_are_read_whole(proxy: Proxy) -> None:
