@@ -111,13 +111,13 @@ vm-status: ## Show its state
 	$(VIRSH) dominfo $(VM)
 
 vm-post-install: setup-run ## Snapshot its disks, eject the installer, restart it
-	ansible-playbook playbooks/post-install.yml $(ARGS)
+	ansible-playbook playbooks/post_install.yml $(ARGS)
 
 vm-reset-secureboot: setup-run ## Put its UEFI variables back to setup mode
-	ansible-playbook playbooks/reset-secure-boot.yml $(ARGS)
+	ansible-playbook playbooks/reset_secure_boot.yml $(ARGS)
 
 build-iso-ssh: setup-run ## Build NixOS's installer with your ssh keys
-	ansible-playbook playbooks/installer-iso.yml $(ARGS)
+	ansible-playbook playbooks/installer_iso.yml $(ARGS)
 
 ##@ Setting up
 .PHONY: setup setup-run setup-test help

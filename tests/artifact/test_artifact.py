@@ -14,10 +14,11 @@ import yaml
 
 CHECKOUT = Path(__file__).parents[2]
 COLLECTION = "keystone.virtiofs"
+PLAYBOOKS = sorted(path.stem for path in CHECKOUT.glob("playbooks/*.yml") if not path.is_symlink())
 # What a user of the artifact needs, and nothing else.
 SHIPPED = {
     *("CHANGELOG.rst", "CONTRIBUTING.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "SECURITY.md"),
-    *("changelogs", "docs", "meta", "nix", "playbooks", "plugins", "roles"),
+    *("changelogs", "docs", "flake.lock", "flake.nix", "meta", "nix", "playbooks", "plugins", "roles"),
 }
 NEEDED = {"LICENSE", "MANIFEST.json", "README.md", "meta", "playbooks", "plugins", "roles"}
 
@@ -85,6 +86,18 @@ def test_a_module_runs(installed: Installation) -> None:
     output = installed.run("ansible", "localhost", "-m", f"{COLLECTION}.host_info", "-e", python)
     assert "localhost | SUCCESS" in output
     assert '"versions"' in output
+
+
+def test_every_playbook_is_found_by_its_name(installed: Installation) -> None:
+    names = [f"{COLLECTION}.{playbook}" for playbook in PLAYBOOKS]
+    output = installed.run("ansible-playbook", "--syntax-check", "--inventory", "localhost,", *names)
+    found = [line.partition("playbook: ")[2] for line in output.splitlines() if line]
+    assert found == [str(installed.root / f"playbooks/{playbook}.yml") for playbook in PLAYBOOKS]
+
+
+def test_every_playbook_has_a_name(installed: Installation) -> None:
+    assert sorted(path.stem for path in installed.root.glob("playbooks/*.yml")) == PLAYBOOKS
+    assert [name for name in PLAYBOOKS if not name.isidentifier()] == []
 
 
 # The first process is a shell, as in many a container: Ansible then guesses which init the machine has.
