@@ -7,7 +7,9 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,6 +17,17 @@ import yaml
 CHECKOUT = Path(__file__).parents[2]
 COLLECTION = "keystone.virtiofs"
 PLAYBOOKS = sorted(path.stem for path in CHECKOUT.glob("playbooks/*.yml") if not path.is_symlink())
+RUNNABLE = [playbook for playbook in PLAYBOOKS if playbook != "inventory"]  # which the others import
+HERE = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
+# With libvirt's test driver as the host's libvirt.
+INVENTORY = {
+    "virtiofs_hosts": {"hosts": {"hyper": HERE}},
+    "virtiofs_guests": {"hosts": {"web": {**HERE, "virtiofs_host": "hyper", "vm_uri": "test:///default"}}},
+}
+MISTAKES = {
+    "virtiofs_host": {"hosts": {"hyper": HERE}},
+    "virtiofs_guests": {"hosts": {"web": {"virtiofs_host": "hiper"}}},
+}
 # What a user of the artifact needs, and nothing else.
 SHIPPED = {
     *("CHANGELOG.rst", "CONTRIBUTING.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "SECURITY.md"),
@@ -35,16 +48,24 @@ class Installation:
             **foreign,
             "ANSIBLE_COLLECTIONS_PATH": str(self.collections),
             "ANSIBLE_HOME": str(scratch / "home"),
+            "HOME": str(scratch / "home"),
             "ANSIBLE_NOCOLOR": "1",
         }
 
-    def run(self, *command: str) -> str:
-        """The command's output; a failure shows it."""
+    def run(self, *command: str, status: int = 0) -> str:
+        """The command's output; another status than the expected one shows it."""
         result = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
         )
-        assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}{result.stderr}"
+        assert result.returncode == status, f"{' '.join(command)}\n{result.stdout}{result.stderr}"
         return result.stdout
+
+    def play(self, playbook: str, inventory: dict[str, Any], status: int) -> str:
+        """Run a playbook by its name, in check mode."""
+        file = self.folder / f"{playbook}.yml"
+        file.write_text(yaml.safe_dump(inventory))
+        command = ("ansible-playbook", "--check", "--inventory", str(file), f"{COLLECTION}.{playbook}")
+        return self.run(*command, status=status)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +119,63 @@ def test_every_playbook_is_found_by_its_name(installed: Installation) -> None:
 def test_every_playbook_has_a_name(installed: Installation) -> None:
     assert sorted(path.stem for path in installed.root.glob("playbooks/*.yml")) == PLAYBOOKS
     assert [name for name in PLAYBOOKS if not name.isidentifier()] == []
+
+
+def in_parallel(function: Any, arguments: list[Any]) -> list[Any]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(function, arguments))
+
+
+def test_every_playbook_checks_the_inventory_first(installed: Installation) -> None:
+    outputs = in_parallel(lambda playbook: installed.play(playbook, MISTAKES, status=2), RUNNABLE)
+    for playbook, output in zip(RUNNABLE, outputs, strict=True):
+        tasks = [line for line in output.splitlines() if line.startswith("TASK")]
+        assert "Require an inventory without mistakes" in tasks[-1], playbook
+        assert "group virtiofs_hosts is missing or empty" in output or "which is not in virtiofs_hosts" in output, (
+            playbook
+        )
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_without_other_hosts_the_inventory_is_this_machine(named: bool, installed: Installation) -> None:
+    play = {
+        "hosts": "virtiofs_guests",
+        "gather_facts": False,
+        "tasks": [{"ansible.builtin.debug": {"msg": "{{ inventory_hostname }} on {{ virtiofs_host }}"}}],
+    }
+    check = {
+        "ansible.builtin.import_playbook": f"{COLLECTION}.inventory",
+        "vars": {"_virtiofs_works_on": ["virtiofs_hosts", "virtiofs_guests"]},
+    }
+    playbook = installed.folder / "default.yml"
+    playbook.write_text(yaml.safe_dump([check, play]))
+    inventory = ("--inventory", "localhost,") if named else ()
+    assert "test-vm on localhost" in installed.run("ansible-playbook", *inventory, str(playbook))
+
+
+# What a host must have is in the molecule scenarios default, deploy and fleet, which run the artifact as well.
+WITHOUT_A_VM = {
+    "deploy": (2, "web: no system to deploy is named. Set nixos_flake (FLAKE#CONFIGURATION)"),
+    "destroy": (0, "failed=0"),
+    "installer_iso": (2, "There is no public key for the installer"),
+    "post_install": (2, "web: hyper has no VM web. Create the VM with keystone.virtiofs.virtiofs_vm"),
+    "reset_secure_boot": (2, "web: hyper has no VM web with vm_secure_boot: setup"),
+    "rollback": (2, "web: there is no previous system to roll back to"),
+    "verify": (0, "failed=0"),
+}
+
+
+def test_a_playbook_runs_or_reports_what_is_missing(installed: Installation) -> None:
+    names = list(WITHOUT_A_VM)
+    outputs = in_parallel(lambda name: installed.play(name, INVENTORY, status=WITHOUT_A_VM[name][0]), names)
+    for name, output in zip(names, outputs, strict=True):
+        assert WITHOUT_A_VM[name][1] in output, output
+
+
+def test_another_machine_needs_a_flake_of_its_own(installed: Installation) -> None:
+    inventory = {"virtiofs_hosts": {"hosts": {"hyper": {"ansible_host": "203.0.113.1"}}}}
+    output = installed.play("installer_iso", inventory, status=2)
+    assert "hyper: set installer_iso_flake to a flake that this host can read" in output
 
 
 # The first process is a shell, as in many a container: Ansible then guesses which init the machine has.
