@@ -60,11 +60,11 @@ class Installation:
         assert result.returncode == status, f"{' '.join(command)}\n{result.stdout}{result.stderr}"
         return result.stdout
 
-    def play(self, playbook: str, inventory: dict[str, Any], status: int) -> str:
-        """Run a playbook by its name, in check mode."""
+    def play(self, playbook: str, inventory: dict[str, Any], status: int, *arguments: str) -> str:
+        """Run a playbook by its name."""
         file = self.folder / f"{playbook}.yml"
         file.write_text(yaml.safe_dump(inventory))
-        command = ("ansible-playbook", "--check", "--inventory", str(file), f"{COLLECTION}.{playbook}")
+        command = ("ansible-playbook", "--inventory", str(file), f"{COLLECTION}.{playbook}", *arguments)
         return self.run(*command, status=status)
 
 
@@ -127,7 +127,7 @@ def in_parallel(function: Any, arguments: list[Any]) -> list[Any]:
 
 
 def test_every_playbook_checks_the_inventory_first(installed: Installation) -> None:
-    outputs = in_parallel(lambda playbook: installed.play(playbook, MISTAKES, status=2), RUNNABLE)
+    outputs = in_parallel(lambda playbook: installed.play(playbook, MISTAKES, 2, "--check"), RUNNABLE)
     for playbook, output in zip(RUNNABLE, outputs, strict=True):
         tasks = [line for line in output.splitlines() if line.startswith("TASK")]
         assert "Require an inventory without mistakes" in tasks[-1], playbook
@@ -167,15 +167,33 @@ WITHOUT_A_VM = {
 
 def test_a_playbook_runs_or_reports_what_is_missing(installed: Installation) -> None:
     names = list(WITHOUT_A_VM)
-    outputs = in_parallel(lambda name: installed.play(name, INVENTORY, status=WITHOUT_A_VM[name][0]), names)
+    outputs = in_parallel(lambda name: installed.play(name, INVENTORY, WITHOUT_A_VM[name][0], "--check"), names)
     for name, output in zip(names, outputs, strict=True):
         assert WITHOUT_A_VM[name][1] in output, output
 
 
 def test_another_machine_needs_a_flake_of_its_own(installed: Installation) -> None:
     inventory = {"virtiofs_hosts": {"hosts": {"hyper": {"ansible_host": "203.0.113.1"}}}}
-    output = installed.play("installer_iso", inventory, status=2)
+    output = installed.play("installer_iso", inventory, 2, "--check")
     assert "hyper: set installer_iso_flake to a flake that this host can read" in output
+
+
+@pytest.mark.parametrize("result_format", ["json", "yaml"])
+def test_results_are_shown_line_by_line(
+    result_format: str, installed: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guest does not exist: its host's checks fail, and no command reaches it."""
+    monkeypatch.setitem(installed.environment, "ANSIBLE_CALLBACK_RESULT_FORMAT", result_format)
+    guest = {**INVENTORY["virtiofs_guests"]["hosts"]["web"], "ansible_connection": "ssh", "ansible_port": 1}
+    guest["ansible_host"] = "127.0.0.1"
+    inventory = {**INVENTORY, "virtiofs_guests": {"hosts": {"web": guest}}}
+    output = installed.play("verify", inventory, 2)
+    start = output.index("TASK [Show the results and how to connect]")
+    shown = [line.strip(' ",') for line in output[start : output.index("TASK", start + 1)].splitlines()]
+    assert any(line.startswith("FAIL ") for line in shown)
+    assert any("33 checks passed" in line for line in shown)
+    assert "Connect to web:" in shown
+    assert all("\\n" not in line and len(line) <= 80 for line in shown)
 
 
 # The first process is a shell, as in many a container: Ansible then guesses which init the machine has.
