@@ -30,9 +30,9 @@ clean: destroy ## Remove the VM, the test lab and all caches
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 ##@ Tests
-.PHONY: test check ruff mypy yamllint ansible-lint shellcheck unit sanity nix corpus docs molecule bench walkthrough
+.PHONY: test check ruff mypy yamllint ansible-lint shellcheck unit cores sanity nix corpus docs molecule bench walkthrough
 .PHONY: pictures generate
-test: check docs sanity nix corpus molecule ## Everything
+test: check cores docs sanity nix corpus molecule ## Everything
 check: ruff mypy yamllint ansible-lint shellcheck unit ## The fast part
 
 ruff: setup-test
@@ -52,6 +52,9 @@ shellcheck: setup-test
 
 unit: setup-test
 	pytest
+
+cores: setup-test ## Use the built collection with every supported ansible-core
+	pytest tests/cores
 
 sanity: setup-test
 	tests/run-sanity
