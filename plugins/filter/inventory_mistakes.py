@@ -77,7 +77,8 @@ from jinja2 import TemplateError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-_HOSTS, _GUESTS = "virtiofs_hosts", "virtiofs_guests"
+_HOSTS = "virtiofs_hosts"
+_GUESTS = "virtiofs_guests"
 _MEMBERS = {_HOSTS: "hypervisors", _GUESTS: "VMs"}
 _SYSTEM = "qemu:///system"
 _MAC = re.compile(r"<mac\s+address=['\"]([0-9A-Fa-f:]{17})['\"]")

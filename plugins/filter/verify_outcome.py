@@ -7,6 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: verify_outcome
 short_description: Judge the observations of a verification
+version_added: 1.0.0
 description:
   - Compares each check with its observation. A check passes if its command ended with status 0 and the output
     contains its pattern. If a check does not apply to a machine, its command prints C(not applicable), a colon and

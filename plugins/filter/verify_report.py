@@ -7,6 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: verify_report
 short_description: Format the results of a verification as a summary, as a table, as JUnit XML or as Markdown
+version_added: 1.0.0
 description:
   - Takes the fact C(verify_results) that the role P(keystone.virtiofs.verify#role) sets.
 author:

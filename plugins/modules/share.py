@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: share
 short_description: Manage one virtiofs share of a libvirt domain
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Adds, changes or removes one virtiofs share of an existing domain, in its definition and, when it runs, in the
     running domain by hot plug.

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: store_image
 short_description: Manage a read-only image of paths in a host's Nix store
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Writes the closure of store paths to an erofs image, which a guest that has the image as a disk reads as fast as a
     local file system.

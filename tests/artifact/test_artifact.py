@@ -30,7 +30,16 @@ MISTAKES = {
 }
 # What a user of the artifact needs, and nothing else.
 SHIPPED = {
-    *("CHANGELOG.rst", "CONTRIBUTING.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "SECURITY.md"),
+    *(
+        "CHANGELOG.rst",
+        "CODE_OF_CONDUCT.md",
+        "CONTRIBUTING.md",
+        "FILES.json",
+        "LICENSE",
+        "MANIFEST.json",
+        "README.md",
+        "SECURITY.md",
+    ),
     *("changelogs", "docs", "flake.lock", "flake.nix", "meta", "nix", "playbooks", "plugins", "roles"),
 }
 NEEDED = {"LICENSE", "MANIFEST.json", "README.md", "meta", "playbooks", "plugins", "roles"}

@@ -93,11 +93,12 @@ def find_python(oldest: str, newest: str) -> str | None:
 def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The artifact, installed into an empty path."""
     scratch = tmp_path_factory.mktemp("collections")
-    build = ["ansible-galaxy", "collection", "build", "--output-path", str(scratch)]
-    subprocess.run(build, cwd=CHECKOUT, check=True, capture_output=True)
+    build = ["ansible-galaxy", "collection", "build", "--output-path", str(scratch), str(CHECKOUT)]
+    subprocess.run(build, cwd=scratch, check=True, capture_output=True)
     (artifact,) = scratch.glob("*.tar.gz")
     install = ["ansible-galaxy", "collection", "install", "--offline", "--no-deps", "--collections-path", str(scratch)]
-    subprocess.run([*install, str(artifact)], check=True, capture_output=True)
+    # Where Ansible does not read the configuration of the checkout, in which the collection is installed already.
+    subprocess.run([*install, str(artifact)], cwd=scratch, check=True, capture_output=True)
     return scratch
 
 
