@@ -252,6 +252,16 @@ domain:
           description: Forwarded ports.
           type: list
           elements: dict
+          contains:
+            address:
+              description: Address of the host.
+              type: str
+            host_port:
+              description: Port of the host.
+              type: int
+            guest_port:
+              description: Port of the guest.
+              type: int
         restrict:
           description: Whether the guest reaches nothing but its forwarded ports.
           type: bool

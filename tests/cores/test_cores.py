@@ -153,11 +153,21 @@ def test_a_guest_that_does_not_exist_is_removed(core: Core) -> None:
 def test_modules_and_the_steps_of_roles_run(core: Core) -> None:
     store = core.folder / "store"
     store.mkdir()
-    domain = {"name": "web", "uri": "test:///default", "state": "present", "memory": 512}
-    share = {"tag": "store", "source": str(store), "read_only": False}
+    domain = {"name": "web", "uri": "test:///default", "state": "present"}
+    relative = {"tag": "store", "source": "store"}
     tasks = [
         {"name": "Survey the host", f"{COLLECTION}.host_info": {"uri": "test:///default"}},
-        {"name": "Define a domain", f"{COLLECTION}.domain": {**domain, "shares": [share]}, "check_mode": True},
+        {"name": "Define a domain", f"{COLLECTION}.domain": {**domain, "memory": 512}, "check_mode": True},
+        {
+            "name": "Fail",
+            f"{COLLECTION}.domain": {**domain, "shares": [relative]},
+            "ignore_errors": True,
+            "register": "failed",
+        },
+        {
+            "name": "Require a fix",
+            "ansible.builtin.assert": {"that": ["failed.msg is search('source')", "failed.fix != ''"]},
+        },
         {"name": "List the domains", f"{COLLECTION}.domain_info": {"uri": "test:///default"}},
         {"name": "Inspect the store", f"{COLLECTION}.store_info": {"mount_point": str(store)}, "failed_when": False},
         {
