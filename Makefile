@@ -32,10 +32,10 @@ clean: destroy ## Remove the VM, the test lab and all caches
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 ##@ Tests
-.PHONY: test check ruff mypy yamllint ansible-lint shellcheck unit sanity nix corpus docs lab molecule bench
+.PHONY: test check ruff mypy yamllint ansible-lint shellcheck unit cores sanity nix corpus docs lab molecule bench
 .PHONY: walkthrough pictures generate
 test: ## Everything; the scenarios last, as they use all of the machine
-	$(MAKE) --jobs=2 --output-sync=target SIDE_BY_SIDE=yes check docs sanity nix corpus lab
+	$(MAKE) --jobs=2 --output-sync=target SIDE_BY_SIDE=yes check cores docs sanity nix corpus lab
 	$(MAKE) molecule
 
 check: ruff mypy yamllint ansible-lint shellcheck unit ## The fast part
@@ -57,6 +57,9 @@ shellcheck: setup-test
 
 unit: setup-test
 	pytest
+
+cores: setup-test ## Use the built collection with every supported ansible-core
+	pytest tests/cores
 
 sanity: setup-test
 	tests/run-sanity
@@ -120,13 +123,13 @@ vm-status: ## Show its state
 	$(VIRSH) dominfo $(VM)
 
 vm-post-install: setup-run ## Snapshot its disks, eject the installer, restart it
-	ansible-playbook playbooks/post-install.yml $(ARGS)
+	ansible-playbook playbooks/post_install.yml $(ARGS)
 
 vm-reset-secureboot: setup-run ## Put its UEFI variables back to setup mode
-	ansible-playbook playbooks/reset-secure-boot.yml $(ARGS)
+	ansible-playbook playbooks/reset_secure_boot.yml $(ARGS)
 
 build-iso-ssh: setup-run ## Build NixOS's installer with your ssh keys
-	ansible-playbook playbooks/installer-iso.yml $(ARGS)
+	ansible-playbook playbooks/installer_iso.yml $(ARGS)
 
 ##@ Setting up
 .PHONY: setup setup-run setup-test help

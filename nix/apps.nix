@@ -18,7 +18,7 @@ let
     program = toString (
       pkgs.writeShellScript playbook ''
         export ANSIBLE_COLLECTIONS_PATH=${collections}
-        exec ${python}/bin/ansible-playbook ${collections}/ansible_collections/keystone/virtiofs/playbooks/${playbook}.yml "$@"
+        exec ${python}/bin/ansible-playbook keystone.virtiofs.${playbook} "$@"
       ''
     );
     meta.description = description;
@@ -26,7 +26,7 @@ let
 in
 rec {
   default = vm;
-  vm = app "Prepare the hosts, start the guests, verify the guests" "virtiofs-vm";
+  vm = app "Prepare the hosts, start the guests, verify the guests" "virtiofs_vm";
   verify = app "Verify hosts and guests" "verify";
   destroy = app "Remove the guests and everything created for them" "destroy";
 }

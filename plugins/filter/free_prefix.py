@@ -7,6 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: free_prefix
 short_description: Find addresses for a new libvirt network
+version_added: 1.0.0
 description:
   - Returns the first three bytes of addresses that neither a network of libvirt nor a route of the host covers, from
     V(192.168.100) to V(192.168.199).

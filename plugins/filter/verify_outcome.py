@@ -7,10 +7,12 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: verify_outcome
 short_description: Judge the observations of a verification
+version_added: 1.0.0
 description:
   - Compares each check with its observation. A check passes if its command ended with status 0 and the output
     contains its pattern. If a check does not apply to a machine, its command prints C(not applicable), a colon and
     the reason.
+  - A check that fails is not applicable if one of the checks that it needs has failed.
   - Made for the role P(keystone.virtiofs.verify#role).
 author:
   - keystone contributors (@ncrmro)
@@ -18,7 +20,8 @@ positional: _input, observations, not_run
 options:
   _input:
     description:
-      - The checks, each with C(id), C(where), C(expectation), C(pattern) and C(fix).
+      - The checks, each with C(id), C(where), C(expectation), C(pattern) and C(fix), and optionally C(needs), the
+        ids of earlier checks without which it cannot pass.
     type: list
     elements: dict
     required: true
@@ -71,7 +74,20 @@ def judge(
     checks: Iterable[Mapping[str, Any]], observations: Iterable[Mapping[str, Any]], not_run: str = "not run"
 ) -> list[dict[str, Any]]:
     observed = {_check_id(observation): observation for observation in observations}
-    return [_judge(check, observed.get(check["id"]), not_run) for check in checks]
+    causes: dict[str, str] = {}  # by failed check; of a check that fails by itself, its own id
+    results = []
+    for check in checks:
+        result = _judge(check, observed.get(check["id"]), not_run)
+        if result["result"] == "fail":
+            cause = next((causes[need] for need in check.get("needs", []) if need in causes), check["id"])
+            causes[check["id"]] = cause
+            result = result if cause == check["id"] else _dependent(result, cause)
+        results.append(result)
+    return results
+
+
+def _dependent(result: Mapping[str, Any], cause: str) -> dict[str, Any]:
+    return {**result, "result": "not_applicable", "found": f"depends on {cause}, which failed"}
 
 
 def _check_id(observation: Mapping[str, Any]) -> str:

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: verify_report
-short_description: Format the results of a verification as a table, as JUnit XML or as Markdown
+short_description: Format the results of a verification as a summary, as a table, as JUnit XML or as Markdown
+version_added: 1.0.0
 description:
   - Takes the fact C(verify_results) that the role P(keystone.virtiofs.verify#role) sets.
 author:
@@ -23,13 +24,14 @@ options:
     required: true
   format:
     description:
-      - V(table) is for the terminal. Long cells are wrapped, and cut after three lines. The count of results and the
-        fix for each failed check follow the table.
+      - V(summary) is for the terminal. It describes each failed check and its fix, and counts the other results.
+      - V(table) is for the terminal, too. Long cells are wrapped, and cut after three lines. The count of results and
+        the fix for each failed check follow the table.
       - V(junit) is JUnit XML for CI systems, which show each check as a test case. A check that is not applicable is
         a skipped test case.
       - V(markdown) is a page for wikis and issues, with a table and the fix for each failed check.
     type: str
-    choices: [table, junit, markdown]
+    choices: [summary, table, junit, markdown]
     required: true
   domain:
     description:
@@ -48,15 +50,15 @@ options:
     default: ""
   width:
     description:
-      - Maximum number of characters in a line of V(table).
+      - Maximum number of characters in a line of V(summary) and V(table). By default as many as Ansible shows in a line
+        of a list on this terminal.
     type: int
-    default: 110
 """
 
 EXAMPLES = r"""
 - name: Show the results
   ansible.builtin.debug:
-    msg: "{{ verify_results | keystone.virtiofs.verify_report('table') }}"
+    msg: "{{ (verify_results | keystone.virtiofs.verify_report('summary')).splitlines() }}"
 
 - name: Save the results for CI
   ansible.builtin.copy:
@@ -70,7 +72,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The table, the XML document or the Markdown page.
+  description: The summary, the table, the XML document or the Markdown page.
   type: str
 """
 
@@ -80,6 +82,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
+from ansible.utils.display import Display
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -91,6 +94,10 @@ _IN_TABLE = {"pass": "pass", "fail": "FAIL", "not_applicable": "n/a"}
 _IN_MARKDOWN = {**_IN_TABLE, "fail": "**FAIL**"}
 _GAP = "  "
 _MOST_LINES = 3
+_CUT = " ..."
+_INDENT = len("  expected: ")
+# Ansible shows a line of a list in JSON with eight spaces, quotes and a comma.
+_AROUND_A_LINE = 11
 # Characters that Markdown or HTML would not take as text.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 
@@ -101,21 +108,46 @@ def format_results(
     domain: str = "",
     host: str = "",
     time: str = "",
-    width: int = 110,
+    width: int | None = None,
 ) -> str:
-    if format == "table":
-        return "\n".join(table(results, width))
+    if format in ("summary", "table"):
+        lines = summary if format == "summary" else table
+        return "\n".join(lines(results, width or _width_of_terminal()))
     if format == "junit":
         return junit(results, domain, host, time)
     if format == "markdown":
         return markdown(results, domain, host, time)
-    raise AnsibleFilterError(f"verify_report: format is {format!r}; use table, junit or markdown")
+    raise AnsibleFilterError(f"verify_report: format is {format!r}; use summary, table, junit or markdown")
+
+
+def _width_of_terminal() -> int:
+    return int(Display().columns) - _AROUND_A_LINE
+
+
+# --- summary ---
+
+
+def summary(results: Sequence[Result], width: int) -> list[str]:
+    descriptions = [line for result in _failed(results) for line in [*_failure(result, width), ""]]
+    return [*descriptions, _count(results)]
+
+
+def _failure(result: Result, width: int) -> list[str]:
+    parts = (("expected", result["expectation"]), ("found", result["found"]), ("fix", result["fix"]))
+    return [f"FAIL {result['id']}", *(line for name, text in parts for line in _part(name, text, width))]
+
+
+def _part(name: str, text: str, width: int) -> list[str]:
+    # A fix is always whole, unlike what was found.
+    limits = {} if name == "fix" else {"max_lines": _MOST_LINES, "placeholder": _CUT}
+    indent = " " * _INDENT
+    return wrap(text, width, initial_indent=f"  {name}:".ljust(_INDENT), subsequent_indent=indent, **limits)
 
 
 # --- table ---
 
 
-def table(results: Sequence[Result], width: int = 110) -> list[str]:
+def table(results: Sequence[Result], width: int) -> list[str]:
     rows = [_HEADINGS, *((r["id"], r["expectation"], r["found"], _IN_TABLE[r["result"]]) for r in results)]
     widths = _widths(rows, width)
     lines = [line for row in rows for line in _table_row(row, widths)]
@@ -133,7 +165,7 @@ def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
 
 
 def _table_row(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
-    wrapped = [wrap(cell, width, max_lines=_MOST_LINES, placeholder=" ...") for cell, width in zip(cells, widths)]
+    wrapped = [wrap(cell, width, max_lines=_MOST_LINES, placeholder=_CUT) for cell, width in zip(cells, widths)]
     return [
         _GAP.join(part.ljust(width) for part, width in zip(line, widths)).rstrip()
         for line in zip_longest(*wrapped, fillvalue="")

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 name: domains
 short_description: Inventory of libvirt domains and their virtiofs shares
-version_added: 0.1.0
+version_added: 1.0.0
 author: keystone contributors (@ncrmro)
 description:
   - Every domain of one or more hypervisors is a host, under the domain's name.

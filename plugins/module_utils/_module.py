@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,9 @@ from ._untrusted import printable
 _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,20}(\.[0-9]{1,20})?\s*", re.ASCII)
 # Neither XML nor an argument of a program can hold these: NUL, and what stands for bytes that are not UTF-8.
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
+
+# Before ansible-core 2.19, an exception cannot be returned; Ansible adds its traceback when that is asked for (-vvv).
+_RETURNS_EXCEPTION = "exception" in inspect.signature(AnsibleModule.fail_json).parameters
 
 _FIX = "Correct the option that the message names; ansible-doc describes its values."
 
@@ -38,6 +42,8 @@ class Module(AnsibleModule):  # type: ignore[misc]  # ansible has no types
         if "problem" not in values:
             error = VirtiofsError(str(msg).rstrip("."), fix=values.get("fix", _FIX))
             values.update(error.as_result())
+        if not _RETURNS_EXCEPTION:
+            values.pop("exception", None)
         super().fail_json(**{"msg": msg, **values})
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: domain
 short_description: Manage a libvirt domain with virtiofs shares
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Manages one libvirt domain. Options that are not set are left unchanged, so choices made by libvirt or by other
     tools are preserved.
@@ -107,20 +107,192 @@ domain:
     state:
       description: One of C(running), C(paused), C(stopped), C(absent).
       type: str
-    uuid:
-      description: Its uuid.
+    memory:
+      description: Value of the option O(memory), of the running domain if it runs; so are the next ones.
+      type: int
+    vcpus:
+      description: Value of the option O(vcpus).
+      type: int
+    virt_type:
+      description: Value of the option O(virt_type).
       type: str
+    cpu:
+      description: Value of the option O(cpu); null if libvirt chooses.
+      type: str
+    firmware:
+      description: Value of the option O(firmware).
+      type: str
+    secure_boot:
+      description: Value of the option O(secure_boot).
+      type: str
+    tpm:
+      description: Value of the option O(tpm).
+      type: bool
+    iso:
+      description: Value of the option O(iso); null with an empty drive or without one.
+      type: str
+    kernel:
+      description: Value of the option O(kernel); null without direct kernel boot.
+      type: str
+    initrd:
+      description: Value of the option O(initrd); null without direct kernel boot.
+      type: str
+    cmdline:
+      description: Value of the option O(cmdline); null without direct kernel boot.
+      type: str
+    serial_log:
+      description: Value of the option O(serial_log); null without a log.
+      type: str
+    graphics:
+      description: Value of the option O(graphics).
+      type: str
+    guest_agent:
+      description: Value of the option O(guest_agent).
+      type: bool
+    uuid:
+      description: Its UUID.
+      type: str
+    autostart:
+      description: Whether it starts with the host.
+      type: bool
+    persistent:
+      description: Whether it has a definition that outlives its end.
+      type: bool
+    managed_save:
+      description: Whether its next start continues from a saved state.
+      type: bool
+    managed:
+      description: Whether this collection created it.
+      type: bool
+    created_disks:
+      description: Its disk images that this collection created.
+      type: list
+      elements: str
+    shared_memory:
+      description: Whether it has the shared memory that shares need.
+      type: bool
+    free_ports:
+      description: Number of devices, such as shares, that can be hot-plugged.
+      type: int
+    shares:
+      description: Its virtiofs shares, with the options of O(shares); those of the running domain if it runs.
+      type: list
+      elements: dict
+      contains:
+        tag:
+          description: Its mount tag.
+          type: str
+        source:
+          description: Its directory on the host.
+          type: str
+        read_only:
+          description: Whether it is read-only.
+          type: bool
+    persistent_shares:
+      description: The shares of its definition.
+      type: list
+      elements: dict
+      contains:
+        tag:
+          description: Its mount tag.
+          type: str
+        source:
+          description: Its directory on the host.
+          type: str
+    disks:
+      description: Its disks, with the options of O(disks) and their devices.
+      type: list
+      elements: dict
+      contains:
+        path:
+          description: The image; null for a volume of a pool.
+          type: str
+        pool:
+          description: The storage pool, or null.
+          type: str
+        volume:
+          description: The volume of the pool, or null.
+          type: str
+        format:
+          description: Format of the image.
+          type: str
+        read_only:
+          description: Whether the guest can only read it.
+          type: bool
+        bus:
+          description: The bus.
+          type: str
+        target:
+          description: Name of the device.
+          type: str
+        shareable:
+          description: Whether several domains may use it at once.
+          type: bool
+    nvram:
+      description: File of its UEFI variables; null without UEFI.
+      type: str
+    interfaces:
+      description: Its network interfaces, with the options of O(interfaces).
+      type: list
+      elements: dict
+      contains:
+        type:
+          description: Its type.
+          type: str
+        source:
+          description: The network or bridge; null for user networking.
+          type: str
+        mac:
+          description: Its MAC address.
+          type: str
+        model:
+          description: The device.
+          type: str
+        forwards:
+          description: Forwarded ports.
+          type: list
+          elements: dict
+          contains:
+            address:
+              description: Address of the host.
+              type: str
+            host_port:
+              description: Port of the host.
+              type: int
+            guest_port:
+              description: Port of the guest.
+              type: int
+        restrict:
+          description: Whether the guest reaches nothing but its forwarded ports.
+          type: bool
     addresses:
       description: Its known IP addresses.
       type: list
       elements: str
     ssh:
-      description: C(host) and C(port) of its ssh server as seen from the hypervisor; null if unknown.
+      description: The ssh server as seen from the hypervisor; null if unknown.
       type: dict
-    shares:
-      description: Its virtiofs shares, with the options of this module; those of the running domain if it runs.
+      contains:
+        host:
+          description: Its address.
+          type: str
+        port:
+          description: Its port.
+          type: int
+    dead_shares:
+      description: Tags of the shares whose virtiofsd has ended; the guest waits for them indefinitely.
       type: list
-      elements: dict
+      elements: str
+    stale_shares:
+      description:
+        - Tags of the shares whose virtiofsd serves an earlier directory, because the source was replaced or
+          mounted over.
+      type: list
+      elements: str
+    virtiofsd_logs:
+      description: Logs of its virtiofsd processes on this host.
+      type: list
+      elements: str
   sample:
     name: test-vm
     state: running
@@ -178,6 +350,7 @@ libvirt_message:
   sample: "Requested operation is not valid: domain is not running"
 """
 
+from ..module_utils import _python  # noqa: F401  ends on a Python that is too old for the rest
 from ..module_utils._apply import task
 from ..module_utils._domain import schema
 from ..module_utils._module import Module

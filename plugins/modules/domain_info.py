@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: domain_info
 short_description: Gather information about libvirt domains and their virtiofs shares
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Returns state, addresses, shares, memory backing, disks and virtiofsd logs of each domain.
 author: keystone contributors (@ncrmro)
@@ -47,7 +47,7 @@ EXAMPLES = r"""
 RETURN = r"""
 domains:
   description:
-    - The domains by name, with their values of the options of M(keystone.virtiofs.domain).
+    - The domains by name. Each has the keys of RV(keystone.virtiofs.domain#module:domain), and others on request.
     - C(shares) are those of the running domain, C(persistent_shares) those of its definition. C(shared_memory) says
       whether shares can be added, C(free_ports) how many of them by hot plug. C(managed) says whether this collection
       created the domain. C(dead_shares) are the tags whose virtiofsd has ended; the guest waits for them indefinitely.
@@ -99,6 +99,7 @@ libvirt_message:
   sample: "Requested operation is not valid: domain is not running"
 """
 
+from ..module_utils import _python  # noqa: F401  ends on a Python that is too old for the rest
 from ..module_utils._apply import task
 from ..module_utils._domain import schema
 from ..module_utils._module import Module

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: domains
 short_description: Manage many libvirt domains with virtiofs shares in one task
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Manages a list of domains as M(keystone.virtiofs.domain) manages one, over one connection.
   - All domains are checked and planned before the first one is changed.
@@ -95,6 +95,7 @@ libvirt_message:
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ..module_utils import _python  # noqa: F401  ends on a Python that is too old for the rest
 from ..module_utils._apply import task
 from ..module_utils._domain import schema
 from ..module_utils._module import Module, unfit_values

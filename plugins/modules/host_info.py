@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: host_info
 short_description: Gather information about a host's virtiofs support and what prevents it
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Reports the versions of libvirt, QEMU and virtiofsd, whether KVM works (proven by running QEMU), the
     firmware and TPM support for guests, and for each virtiofs feature what it needs and whether this host
@@ -59,6 +59,16 @@ versions:
   description: Versions in use; null for a program that is not installed or cannot be queried.
   returned: success
   type: dict
+  contains:
+    libvirt:
+      description: Version of libvirt.
+      type: str
+    qemu:
+      description: Version of QEMU.
+      type: str
+    virtiofsd:
+      description: Version of virtiofsd.
+      type: str
   sample: {libvirt: 11.3.0, qemu: 10.0.13, virtiofsd: 1.13.2}
 virtiofsd:
   description: The daemon that libvirt uses unless a share names another.
@@ -211,6 +221,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils import _python  # noqa: F401  ends on a Python that is too old for the rest
 from ansible_collections.keystone.virtiofs.plugins.module_utils._features import (
     FEATURES,
     format_version,

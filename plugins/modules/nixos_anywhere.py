@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nixos_anywhere
 short_description: Install NixOS on a machine with nixos-anywhere
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Erases the machine's disks. Run M(keystone.virtiofs.nixos_guest_info) first, as the role
     P(keystone.virtiofs.nixos_guest#role) does.
@@ -179,6 +179,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ..module_utils import _python  # noqa: F401  ends on a Python that is too old for the rest
 from ..module_utils._errors import InvalidInput, VirtiofsError
 from ..module_utils._module import Module
 from ..module_utils._nixos import nixos_anywhere, ssh

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nixos_guest_info
 short_description: Gather information about a NixOS guest and what makes it run a system
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Inspects a machine and its libvirt domain, and decides what must be done so that the machine runs the system
     O(toplevel).
@@ -140,15 +140,43 @@ host_key:
   type: str
   sample: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2cBXq3M6Ybq1nq8hVYQ1sK7nRkP5b9Xw2m4c6d8e0f
 machine:
-  description:
-    - What the machine runs. C(current_system) and C(booted_system), the system that it ran after the boot, are store
-      paths or null. C(profile) is the boot default, null for a system without one, and C(registration) the store path
-      with the registration that Nix loaded at boot. C(uuid) is that of its firmware, null without SMBIOS; a machine
-      with another UUID than its domain is refused.
-    - C(needs_restart) says whether O(toplevel) needs other file systems than stage 1 of the booted system has mounted.
-    - C(problem) and C(fix) say why a machine is not C(reachable). A domain that does not run is not inspected.
+  description: What the machine runs. A domain that does not run is not inspected.
   returned: always, unless libvirt fails
   type: dict
+  contains:
+    reachable:
+      description: Whether the machine was inspected over ssh.
+      type: bool
+    problem:
+      description: Why the machine is not reachable; empty if it is.
+      type: str
+    fix:
+      description: What to do about that problem.
+      type: str
+    os_id:
+      description: C(ID) of its C(/etc/os-release).
+      type: str
+    variant_id:
+      description: C(VARIANT_ID) of its C(/etc/os-release).
+      type: str
+    current_system:
+      description: Store path of the system that it runs, or null.
+      type: str
+    booted_system:
+      description: Store path of the system that it ran after the boot, or null.
+      type: str
+    profile:
+      description: Store path of the boot default; null for a system without one.
+      type: str
+    registration:
+      description: Store path with the registration that Nix loaded at boot, or null.
+      type: str
+    uuid:
+      description: UUID of its firmware, null without SMBIOS. A machine with another UUID than its domain is refused.
+      type: str
+    needs_restart:
+      description: Whether O(toplevel) needs other file systems than stage 1 of the booted system has mounted.
+      type: bool
   sample:
     reachable: true
     problem: ""
@@ -196,6 +224,7 @@ libvirt_message:
 from dataclasses import asdict
 from typing import Any
 
+from ..module_utils import _python  # noqa: F401  ends on a Python that is too old for the rest
 from ..module_utils._apply import task
 from ..module_utils._apply.controller import Controller
 from ..module_utils._domain import schema

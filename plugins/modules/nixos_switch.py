@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: nixos_switch
 short_description: Switch a guest to a NixOS system, with automatic rollback
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Run it on the guest's host, where the system O(toplevel) is built.
   - If the guest sees the whole system in the share of its host's store, the store paths are registered in the guest's
@@ -118,6 +118,7 @@ failed_share:
 from dataclasses import asdict
 from typing import Any
 
+from ..module_utils import _python  # noqa: F401  ends on a Python that is too old for the rest
 from ..module_utils._errors import InvalidInput, VirtiofsError
 from ..module_utils._module import Module
 from ..module_utils._nixos import ssh

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: share
 short_description: Manage one virtiofs share of a libvirt domain
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Adds, changes or removes one virtiofs share of an existing domain, in its definition and, when it runs, in the
     running domain by hot plug.
@@ -133,6 +133,7 @@ libvirt_message:
   sample: "Requested operation is not valid: domain is not running"
 """
 
+from ..module_utils import _python  # noqa: F401  ends on a Python that is too old for the rest
 from ..module_utils._apply import task
 from ..module_utils._domain import schema
 from ..module_utils._module import Module

@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: store_image
 short_description: Manage a read-only image of paths in a host's Nix store
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Writes the closure of store paths to an erofs image, which a guest that has the image as a disk reads as fast as a
     local file system.
@@ -116,6 +116,7 @@ failed_share:
   sample: null
 """
 
+from ..module_utils import _python  # noqa: F401  ends on a Python that is too old for the rest
 from ..module_utils._errors import VirtiofsError
 from ..module_utils._host.store import image
 from ..module_utils._module import Module

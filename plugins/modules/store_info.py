@@ -8,7 +8,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: store_info
 short_description: Gather information about the mounts and the state of a guest's Nix store
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Run this module in a guest. It reports whether the virtiofs share and the overlay over it are mounted, whether the
     store can be read and written, which layer holds a path, how full the writable layer is, and which paths are stale.
@@ -257,6 +257,7 @@ failed_share:
 
 from pathlib import Path
 
+from ..module_utils import _python  # noqa: F401  ends on a Python that is too old for the rest
 from ..module_utils._guest.store import describe_store
 from ..module_utils._module import Module
 

@@ -7,17 +7,40 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 CHECKOUT = Path(__file__).parents[2]
 COLLECTION = "keystone.virtiofs"
+PLAYBOOKS = sorted(path.stem for path in CHECKOUT.glob("playbooks/*.yml") if not path.is_symlink())
+RUNNABLE = [playbook for playbook in PLAYBOOKS if playbook != "inventory"]  # which the others import
+HERE = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
+# With libvirt's test driver as the host's libvirt.
+INVENTORY = {
+    "virtiofs_hosts": {"hosts": {"hyper": HERE}},
+    "virtiofs_guests": {"hosts": {"web": {**HERE, "virtiofs_host": "hyper", "vm_uri": "test:///default"}}},
+}
+MISTAKES = {
+    "virtiofs_host": {"hosts": {"hyper": HERE}},
+    "virtiofs_guests": {"hosts": {"web": {"virtiofs_host": "hiper"}}},
+}
 # What a user of the artifact needs, and nothing else.
 SHIPPED = {
-    *("CHANGELOG.rst", "CONTRIBUTING.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "SECURITY.md"),
-    *("changelogs", "docs", "meta", "nix", "playbooks", "plugins", "roles"),
+    *(
+        "CHANGELOG.rst",
+        "CODE_OF_CONDUCT.md",
+        "CONTRIBUTING.md",
+        "FILES.json",
+        "LICENSE",
+        "MANIFEST.json",
+        "README.md",
+        "SECURITY.md",
+    ),
+    *("changelogs", "docs", "flake.lock", "flake.nix", "meta", "nix", "playbooks", "plugins", "roles"),
 }
 NEEDED = {"LICENSE", "MANIFEST.json", "README.md", "meta", "playbooks", "plugins", "roles"}
 
@@ -34,16 +57,24 @@ class Installation:
             **foreign,
             "ANSIBLE_COLLECTIONS_PATH": str(self.collections),
             "ANSIBLE_HOME": str(scratch / "home"),
+            "HOME": str(scratch / "home"),
             "ANSIBLE_NOCOLOR": "1",
         }
 
-    def run(self, *command: str) -> str:
-        """The command's output; a failure shows it."""
+    def run(self, *command: str, status: int = 0) -> str:
+        """The command's output; another status than the expected one shows it."""
         result = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
         )
-        assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}{result.stderr}"
+        assert result.returncode == status, f"{' '.join(command)}\n{result.stdout}{result.stderr}"
         return result.stdout
+
+    def play(self, playbook: str, inventory: dict[str, Any], status: int, *arguments: str) -> str:
+        """Run a playbook by its name."""
+        file = self.folder / f"{playbook}.yml"
+        file.write_text(yaml.safe_dump(inventory))
+        command = ("ansible-playbook", "--inventory", str(file), f"{COLLECTION}.{playbook}", *arguments)
+        return self.run(*command, status=status)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +116,93 @@ def test_a_module_runs(installed: Installation) -> None:
     output = installed.run("ansible", "localhost", "-m", f"{COLLECTION}.host_info", "-e", python)
     assert "localhost | SUCCESS" in output
     assert '"versions"' in output
+
+
+def test_every_playbook_is_found_by_its_name(installed: Installation) -> None:
+    names = [f"{COLLECTION}.{playbook}" for playbook in PLAYBOOKS]
+    output = installed.run("ansible-playbook", "--syntax-check", "--inventory", "localhost,", *names)
+    found = [line.partition("playbook: ")[2] for line in output.splitlines() if line]
+    assert found == [str(installed.root / f"playbooks/{playbook}.yml") for playbook in PLAYBOOKS]
+
+
+def test_every_playbook_has_a_name(installed: Installation) -> None:
+    assert sorted(path.stem for path in installed.root.glob("playbooks/*.yml")) == PLAYBOOKS
+    assert [name for name in PLAYBOOKS if not name.isidentifier()] == []
+
+
+def in_parallel(function: Any, arguments: list[Any]) -> list[Any]:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(function, arguments))
+
+
+def test_every_playbook_checks_the_inventory_first(installed: Installation) -> None:
+    outputs = in_parallel(lambda playbook: installed.play(playbook, MISTAKES, 2, "--check"), RUNNABLE)
+    for playbook, output in zip(RUNNABLE, outputs, strict=True):
+        tasks = [line for line in output.splitlines() if line.startswith("TASK")]
+        assert "Require an inventory without mistakes" in tasks[-1], playbook
+        assert "group virtiofs_hosts is missing or empty" in output or "which is not in virtiofs_hosts" in output, (
+            playbook
+        )
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_without_other_hosts_the_inventory_is_this_machine(named: bool, installed: Installation) -> None:
+    play = {
+        "hosts": "virtiofs_guests",
+        "gather_facts": False,
+        "tasks": [{"ansible.builtin.debug": {"msg": "{{ inventory_hostname }} on {{ virtiofs_host }}"}}],
+    }
+    check = {
+        "ansible.builtin.import_playbook": f"{COLLECTION}.inventory",
+        "vars": {"_virtiofs_works_on": ["virtiofs_hosts", "virtiofs_guests"]},
+    }
+    playbook = installed.folder / "default.yml"
+    playbook.write_text(yaml.safe_dump([check, play]))
+    inventory = ("--inventory", "localhost,") if named else ()
+    assert "test-vm on localhost" in installed.run("ansible-playbook", *inventory, str(playbook))
+
+
+# What a host must have is in the molecule scenarios default, deploy and fleet, which run the artifact as well.
+WITHOUT_A_VM = {
+    "deploy": (2, "web: no system to deploy is named. Set nixos_flake (FLAKE#CONFIGURATION)"),
+    "destroy": (0, "failed=0"),
+    "installer_iso": (2, "There is no public key for the installer"),
+    "post_install": (2, "web: hyper has no VM web. Create the VM with keystone.virtiofs.virtiofs_vm"),
+    "reset_secure_boot": (2, "web: hyper has no VM web with vm_secure_boot: setup"),
+    "rollback": (2, "web: there is no previous system to roll back to"),
+    "verify": (0, "failed=0"),
+}
+
+
+def test_a_playbook_runs_or_reports_what_is_missing(installed: Installation) -> None:
+    names = list(WITHOUT_A_VM)
+    outputs = in_parallel(lambda name: installed.play(name, INVENTORY, WITHOUT_A_VM[name][0], "--check"), names)
+    for name, output in zip(names, outputs, strict=True):
+        assert WITHOUT_A_VM[name][1] in output, output
+
+
+def test_another_machine_needs_a_flake_of_its_own(installed: Installation) -> None:
+    inventory = {"virtiofs_hosts": {"hosts": {"hyper": {"ansible_host": "203.0.113.1"}}}}
+    output = installed.play("installer_iso", inventory, 2, "--check")
+    assert "hyper: set installer_iso_flake to a flake that this host can read" in output
+
+
+@pytest.mark.parametrize("result_format", ["json", "yaml"])
+def test_results_are_shown_line_by_line(
+    result_format: str, installed: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guest does not exist: its host's checks fail, and no command reaches it."""
+    monkeypatch.setitem(installed.environment, "ANSIBLE_CALLBACK_RESULT_FORMAT", result_format)
+    guest = {**INVENTORY["virtiofs_guests"]["hosts"]["web"], "ansible_connection": "ssh", "ansible_port": 1}
+    guest["ansible_host"] = "127.0.0.1"
+    inventory = {**INVENTORY, "virtiofs_guests": {"hosts": {"web": guest}}}
+    output = installed.play("verify", inventory, 2)
+    start = output.index("TASK [Show the results and how to connect]")
+    shown = [line.strip(' ",') for line in output[start : output.index("TASK", start + 1)].splitlines()]
+    assert any(line.startswith("FAIL ") for line in shown)
+    assert any("33 checks passed" in line for line in shown)
+    assert "Connect to web:" in shown
+    assert all("\\n" not in line and len(line) <= 80 for line in shown)
 
 
 # The first process is a shell, as in many a container: Ansible then guesses which init the machine has.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import subprocess
@@ -15,6 +16,8 @@ import yaml
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ModuleArgumentSpecValidator
 from ansible.playbook.task import Task
+
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.document import DomainXml
 
 CHECKOUT = Path(__file__).parents[2]
 COLLECTION = "keystone.virtiofs"
@@ -147,6 +150,40 @@ def test_a_module_describes_its_return_values_with_samples(module: str, module_d
         assert {"sample", "contains"} & value.keys(), name
 
 
+def dictionaries(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The documented return values that have keys of their own, by path."""
+    for name, value in values.items():
+        if "dict" in (value["type"], value.get("elements")):
+            yield f"{path}{name}", value
+        yield from dictionaries(value.get("contains") or {}, f"{path}{name}.")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_describes_the_keys_of_its_return_values(module: str, module_docs: dict[str, Any]) -> None:
+    """Or says which module does."""
+    for path, value in dictionaries(module_docs[module]["return"]):
+        assert "contains" in value or f"({COLLECTION}." in "".join(value["description"]), path
+
+
+def test_every_fact_of_a_domain_is_described(module_docs: dict[str, Any]) -> None:
+    """The facts are the keys of the dictionary in describe(), and the options of its ``document.options()``."""
+    source = ast.parse((CHECKOUT / "plugins/module_utils/_apply/describe.py").read_text())
+    literals = [node for node in ast.walk(source) if isinstance(node, ast.Dict) and len(node.keys) > 3]
+    keys = {key.value for literal in literals for key in literal.keys if isinstance(key, ast.Constant)}
+    options = DomainXml((CHECKOUT / "tests/unit/golden/everything.xml").read_text()).options()
+    assert module_docs["domain"]["return"]["domain"]["contains"].keys() == keys | options.keys()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_has_metadata_for_galaxy(role: str) -> None:
+    specification = read_yaml(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]
+    assert (
+        read_yaml(f"roles/{role}/meta/main.yml")["galaxy_info"]["description"]
+        == specification["main"]["short_description"]
+    )
+    assert all("version_added" in entry_point for entry_point in specification.values())
+
+
 def read_yaml(path: str) -> Any:
     return yaml.safe_load((CHECKOUT / path).read_text())
 
@@ -189,4 +226,6 @@ def test_ansible_reads_the_roles_specifications() -> None:
 
 def test_ansible_reads_the_documentation_of_the_filters() -> None:
     names = {f"{COLLECTION}.{path.stem}" for path in CHECKOUT.glob("plugins/filter/*.py")}
-    assert documentation("filter", names).keys() == names
+    docs = documentation("filter", names)
+    assert docs.keys() == names
+    assert [name for name, doc in docs.items() if doc["doc"].get("version_added") in (None, "historical")] == []

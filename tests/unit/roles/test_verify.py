@@ -55,7 +55,7 @@ def test_ids_are_unique() -> None:
 class TestCheck:
     def test_has_what_it_needs(self, check: dict[str, Any]) -> None:
         assert {"id", "where", "expectation", "pattern", "fix"} <= check.keys()
-        assert check.keys() <= {"id", "where", "expectation", "command", "writes", "pattern", "fix"}
+        assert check.keys() <= {"id", "where", "expectation", "command", "writes", "pattern", "fix", "needs"}
         assert check["where"] in {"host", "guest"}
 
     def test_is_observed_by_its_command_or_by_a_task(self, check: dict[str, Any]) -> None:
@@ -64,11 +64,16 @@ class TestCheck:
     def test_writes_in_the_guest_only(self, check: dict[str, Any]) -> None:
         assert check["where"] == "guest" or "writes" not in check
 
+    def test_needs_earlier_checks(self, check: dict[str, Any]) -> None:
+        """The filter verify_outcome knows only what came before."""
+        earlier = itertools.takewhile(lambda other: other is not check, CHECKS)
+        assert set(check.get("needs", [])) <= {other["id"] for other in earlier}
+
     def test_pattern_is_a_regular_expression(self, check: dict[str, Any]) -> None:
         re.compile(re.sub(r"\{\{.*?\}\}", "x", check["pattern"]))
 
     def test_is_seen_to_fail_in_a_scenario(self, check: dict[str, Any]) -> None:
-        listed = [re.findall(r"failing: \[(.*)\]", file.read_text()) for file in BREAKAGES.glob("*.yml")]
+        listed = [re.findall(r"(?:failing|dependent): \[(.*)\]", file.read_text()) for file in BREAKAGES.glob("*.yml")]
         assert check["id"] in ", ".join(itertools.chain(*listed)).split(", ")
 
     def test_is_in_the_readme(self, check: dict[str, Any]) -> None:

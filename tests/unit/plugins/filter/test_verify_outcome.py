@@ -50,6 +50,31 @@ def test_judgement(observed: dict[str, Any], named_by: dict[str, Any], result: s
     assert found in outcome["found"]
 
 
+NEEDS = {"disk": [], "domain": ["disk"], "guest": ["network", "domain"], "network": [], "share": ["guest"]}
+
+
+@pytest.mark.parametrize(
+    ("failing", "outcomes"),
+    [
+        ([], {}),
+        (["share"], {"share": "fail"}),
+        (["domain", "guest", "share"], {"domain": "fail", "guest": "domain", "share": "domain"}),
+        (["disk", "domain"], {"disk": "fail", "domain": "disk"}),
+        (["disk", "share"], {"disk": "fail", "share": "fail"}),  # what is between passes
+        (["disk", "network"], {"disk": "fail", "network": "fail"}),
+    ],
+)
+def test_a_check_that_depends_on_a_failed_one_is_not_applicable(failing: list[str], outcomes: dict[str, str]) -> None:
+    checks = [{**CHECK, "id": name, "needs": needs} for name, needs in NEEDS.items()]
+    observations = [{"id": name, "stdout": "" if name in failing else MOUNTED} for name in NEEDS]
+    for result in judge(checks, observations):
+        expected = outcomes.get(result["id"], "pass")
+        if expected in ("pass", "fail"):
+            assert result["result"] == expected
+        else:
+            assert (result["result"], result["found"]) == ("not_applicable", f"depends on {expected}, which failed")
+
+
 def test_pattern_over_several_lines_shows_whole_lines_as_one() -> None:
     check = {**CHECK, "where": "host", "pattern": r"<driver[\s\S]*?<target dir='x'/>"}
     xml = "<filesystem>\n  <driver type='virtiofs'/>\n  <target dir='x'/>\n</filesystem>\n"

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from ansible.utils.display import Display
 from junitparser import JUnitXml
 from markdown_it import MarkdownIt
 
@@ -28,8 +29,39 @@ EACH = [outcome("a", "pass"), outcome("longer_name", "fail", "nothing"), outcome
 
 
 def test_another_format_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(AnsibleFilterError, match="'yaml'; use table, junit or markdown"):
+    with pytest.raises(AnsibleFilterError, match="'yaml'; use summary, table, junit or markdown"):
         format_results(EACH, "yaml")
+
+
+class TestSummary:
+    def test_failures_come_first_with_their_fix_and_the_rest_is_counted(self) -> None:
+        assert format_results(EACH, "summary", width=60).split("\n") == [
+            "FAIL longer_name",
+            "  expected: it is there",
+            "  found:    nothing",
+            "  fix:      put it there",
+            "",
+            "1 of 3 checks passed, 1 failed, 1 not applicable",
+        ]
+
+    def test_without_failures_it_is_one_line(self) -> None:
+        assert format_results([outcome("a", "pass")] * 30, "summary") == "30 of 30 checks passed"
+
+    def test_what_was_found_is_cut_but_no_fix_is(self) -> None:
+        lines = format_results([outcome("a", "fail", "word " * 100, "word " * 100)], "summary", width=40).split("\n")
+        assert max(map(len, lines)) <= 40
+        assert lines[4].endswith("...")
+        assert " ".join(lines).count("word") > 100
+
+    @pytest.mark.parametrize("kind", ["summary", "table"])
+    def test_the_width_follows_the_terminal(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        widths = []
+        for columns in (100, 200):
+            monkeypatch.setattr(Display(), "columns", columns)
+            lines = format_results([outcome("a", "fail", "word " * 100, "word " * 100)], kind).split("\n")
+            widths.append(max(map(len, lines)))
+            assert columns - 20 < widths[-1] <= columns - 11
+        assert widths[0] < widths[1]
 
 
 class TestTable:
