@@ -50,7 +50,7 @@ cache:
     - V(metadata) requires virtiofsd 1.8. A wrapper script passes it, because libvirt has no XML for it.
     - V(store) is for a read-only share of a Nix store. The guest keeps what Nix has finished, and does not even ask to
       open a file; new, deleted and rebuilt paths appear after about a second, as with V(auto). Requires libvirt 11 and a
-      virtiofsd with the collection's patch, which O(keystone.virtiofs.host#role:host_virtiofsd_store_cache) builds. With
+      virtiofsd with the collection's patch, which the role P(keystone.virtiofs.host#role) builds with C(host_virtiofsd_store_cache). With
       both, a new read-only share of V(/nix/store) has this by default. A wrapper script passes it.
   type: str
   choices: [none, auto, always, metadata, store]
