@@ -132,7 +132,7 @@ def _upgrade(option: str, feature: str) -> str:
     if feature == "cache_store":
         return (
             "Omit cache, or run the role keystone.virtiofs.host with host_virtiofsd_store_cache=true (on NixOS, set"
-            " keystone.virtualization.host.virtiofs.package to the flake's package virtiofsd) on a host with libvirt 11."
+            " keystone.virtualization.host.virtiofs.storeCache) on a host with libvirt 11."
         )
     if option == "tag":
         return "Install virtiofsd on the host (role keystone.virtiofs.host does), or upgrade libvirt."
