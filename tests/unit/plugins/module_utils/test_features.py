@@ -32,7 +32,9 @@ def missing_on(libvirt: int, daemon: Virtiofsd | None) -> set[str]:
         pytest.param(9000000, C_DAEMON, NOT_IN_C_DAEMON | NOT_IN_LIBVIRT_9, id="debian-12"),
         pytest.param(11003000, RUST_1_13, {"lock", "cache_store"}, id="debian-13"),
         pytest.param(11003000, PATCHED, {"lock"}, id="debian-13-with-the-patch"),
-        pytest.param(10000000, PATCHED, {"lock", "open_files", "read_only", "cache_store"}, id="old-libvirt-with-the-patch"),
+        pytest.param(
+            10000000, PATCHED, {"lock", "open_files", "read_only", "cache_store"}, id="old-libvirt-with-the-patch"
+        ),
         pytest.param(
             11003000,
             RUST_1_7,
