@@ -131,7 +131,7 @@ in
       default = false;
       example = true;
       description = ''
-        Whether to add the cache policy `store` to `package`, virtiofsd 1.13.2 to 1.14, which is then built from source.
+        Whether to add the cache policy `store` to `package`, which must be virtiofsd 1.13.2 and is then built from source.
         A guest with that policy reads the store about as fast as a local disk. New read-only shares of the store get it by
         default.
       '';
