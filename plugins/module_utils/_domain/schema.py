@@ -88,7 +88,9 @@ class Field:
 
     def needs(self, value: Any) -> str:
         """The feature that a value needs, "" for none."""
-        return "" if value is None else dict(self.value_features).get(value, self.feature)
+        if value is None:
+            return ""
+        return next((feature for choice, feature in self.value_features if choice == value), self.feature)
 
     def same(self, one: Any, other: Any) -> bool:
         """Two values of the option mean the same, however they are written."""
