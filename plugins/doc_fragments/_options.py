@@ -48,8 +48,14 @@ cache:
       a source that never changes. V(none) asks the host every time, and the guest then has no shared memory maps of
       files, which for instance SQLite's write-ahead log needs.
     - V(metadata) requires virtiofsd 1.8. A wrapper script passes it, because libvirt has no XML for it.
+    - V(store) is for a read-only share of a Nix store. The guest keeps what Nix has finished, and does not even ask to
+      open a file; new, deleted and rebuilt paths appear after about a second, as with V(auto). A wrapper script
+      passes it.
+    - V(store) requires libvirt 11 and a virtiofsd with the collection's patch, which the role
+      P(keystone.virtiofs.host#role) builds with C(host_virtiofsd_store_cache). With both, a new read-only share of
+      C(/nix/store) has V(store) by default.
   type: str
-  choices: [none, auto, always, metadata]
+  choices: [none, auto, always, metadata, store]
 xattr:
   description:
     - Whether the guest may use extended attributes.

@@ -20,12 +20,13 @@ class Virtiofsd:
     """A virtiofs daemon. ``legacy`` is the C one that came with QEMU; its version is QEMU's.
 
     ``version`` is None when the daemon does not tell (a wrapper script, or a daemon on another machine):
-    it then gets the benefit of the doubt.
+    it then gets the benefit of the doubt. ``caches_stores``: it has the cache policy store, which is in no release.
     """
 
     path: str
     version: Version | None
     legacy: bool = False
+    caches_stores: bool = False
 
     def __str__(self) -> str:
         version = "unknown version" if self.version is None else format_version(self.version)
@@ -42,6 +43,7 @@ class Feature:
     virtiofsd: Version | None = (1, 0, 0)  # first Rust release that has it; None: no release has it
     legacy: bool = True  # the C virtiofsd has it too
     external: bool = False  # served by a daemon that the user runs, so the host's own is not asked
+    patched: bool = False  # no release has it, and the daemon itself tells
 
 
 FEATURES: tuple[Feature, ...] = (
@@ -52,6 +54,8 @@ FEATURES: tuple[Feature, ...] = (
     Feature("xattr", "extended attributes", 6009000),
     # Not in libvirt's XML: these go through a wrapper named in <binary path>.
     Feature("cache_metadata", "cache mode metadata", 6009000, (1, 8, 0), legacy=False),  # 598ca8e
+    # libvirt must pass --readonly, which that policy requires.
+    Feature("cache_store", "cache mode store", 11000000, (1, 13, 2), legacy=False, patched=True),
     Feature(
         "inode_file_handles", "file handles instead of open files", 6009000, (1, 2, 0), legacy=False
     ),  # f5ce5c4: "prefer" under that name; the default since 1.13.3 (964a865)
@@ -98,6 +102,8 @@ def unavailable(feature_id: str, libvirt: int, virtiofsd: Virtiofsd | None) -> s
 
 
 def _needed_daemon(feature: Feature) -> str:
+    if feature.patched:
+        return "a virtiofsd with the collection's patch"
     if feature.virtiofsd is None:
         return "the C virtiofsd of QEMU <= 7.2"
     if feature.virtiofsd == (1, 0, 0) and feature.legacy:
@@ -110,6 +116,8 @@ def _daemon_has(feature: Feature, daemon: Virtiofsd | None) -> bool:
         return False
     if daemon.legacy:
         return feature.legacy
+    if feature.patched:
+        return daemon.caches_stores
     if feature.virtiofsd is None:
         return False
     return daemon.version is None or daemon.version >= feature.virtiofsd

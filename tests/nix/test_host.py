@@ -33,6 +33,14 @@ def test_libvirt_finds_virtiofsd_and_swtpm(world: World) -> None:
     assert libvirtd["qemu"]["swtpm"]["enable"] is True
 
 
+def test_virtiofsd_gets_the_patch_for_stores_if_asked(world: World) -> None:
+    asked = "storeCache = true;"
+    (package,) = world.host("virtualisation.libvirtd.qemu.vhostUserPackages", asked)
+    assert package.endswith("-virtiofsd own.patch virtiofsd-cache-policy-store.patch")
+    (package,) = world.host("virtualisation.libvirtd.qemu.vhostUserPackages")
+    assert package.endswith("-virtiofsd")
+
+
 def test_guests_are_shut_down_with_the_host(world: World) -> None:
     assert world.host("virtualisation.libvirtd.onShutdown") == "shutdown"
 
@@ -251,6 +259,7 @@ def test_there_are_no_store_views_unasked(world: World) -> None:
         ("users", '"alice"', "list of string"),
         ("users", "[ 1 ]", "string"),
         ("shareClosureOnly", '"yes"', "boolean"),
+        ("storeCache", "1", "boolean"),
         ("exportDatabase", "null", "boolean"),
         ("network", '"my net"', "null or string matching"),
         ("network", '"--all"', "null or string matching"),

@@ -41,6 +41,9 @@ BOOKWORM = Host(
     new_uuid=NEW_UUID,
 )
 TRIXIE = replace(BOOKWORM, libvirt=11003000, virtiofsd=Virtiofsd("/usr/libexec/virtiofsd", (1, 13, 2)))
+PATCHED = replace(
+    TRIXIE, virtiofsd=Virtiofsd("/usr/local/lib/keystone-virtiofs/virtiofsd", (1, 13, 2), caches_stores=True)
+)
 SID = replace(BOOKWORM, libvirt=12008000, virtiofsd=Virtiofsd("/usr/libexec/virtiofsd", (1, 14, 0)))
 GENERATIONS = {"libvirt-9.0": BOOKWORM, "libvirt-11.3": TRIXIE, "libvirt-12": SID}  # by folder of fixtures
 

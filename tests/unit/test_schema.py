@@ -33,8 +33,8 @@ def sample(field: Field) -> Any:
 @pytest.mark.parametrize("name", FIELDS)
 def test_the_feature_of_an_option_is_known(name: str) -> None:
     field = FIELDS[name]
-    assert not field.feature or field.feature in {feature.id for feature in FEATURES}
-    assert set(field.needs_feature) <= set(field.choices)
+    assert {field.feature, *dict(field.value_features).values()} <= {"", *(feature.id for feature in FEATURES)}
+    assert set(dict(field.value_features)) <= set(field.choices)
 
 
 @pytest.mark.parametrize("field", schema.SHARE, ids=lambda field: field.option)

@@ -141,6 +141,7 @@ def set_shares(document: DomainXml, shares: list[dict[str, Any]], host: Host) ->
             _check_tag_is_free(document, share, current)
             _check_own_daemon(document, share, differing, host)
             document.set_share(share, how)
+            _check_store_cache(document, share["tag"])
     if shares and not document.has_shared_memory():
         document.share_memory()
 
@@ -167,6 +168,18 @@ def _check_own_daemon(document: DomainXml, share: Options, differing: list[str],
             domain=document.name,
             share=share["tag"],
             fix=f"Omit {', '.join(options)}, or remove <binary path> from the share in the domain's XML.",
+        )
+
+
+def _check_store_cache(document: DomainXml, tag: str) -> None:
+    """A guest that assumes files to be immutable must not be able to change them."""
+    share = document.shares()[tag]
+    if share["cache"] == "store" and not share["read_only"]:
+        raise InvalidInput(
+            "cache: store requires read_only",
+            domain=document.name,
+            share=tag,
+            fix="Set read_only to true, or cache to auto.",
         )
 
 

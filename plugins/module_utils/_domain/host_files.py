@@ -25,7 +25,7 @@ from .model import (
     UnmountNosuid,
     WriteWrapper,
 )
-from .state_paths import bound_source, domain_directory, wrapper_flags
+from .state_paths import bound_source, domain_directory, is_store, wrapper_flags
 from .xml.document import DomainXml
 
 _ALL_IDS = 2**32 - 1
@@ -94,6 +94,21 @@ def keep_owner(share: dict[str, Any], observed: Observed, host: Host) -> dict[st
         return share
     squashed = (f"squash-guest:0:{number}:{_ALL_IDS}" for number in owner)
     return {**share, **dict(zip(("translate_uid", "translate_gid"), squashed))}
+
+
+def keep_cache(share: dict[str, Any], observed: Observed, host: Host) -> dict[str, Any]:
+    """The share, with the cache mode for immutable files if it exposes a Nix store read-only for the first time."""
+    before = observed.persistent or observed.live
+    current = before.shares().get(share["tag"]) if before else None
+    if (
+        current
+        or share.get("cache") is not None
+        or not share.get("read_only")
+        or not is_store(host.real_path(share.get("source") or ""))
+        or unavailable("cache_store", host.libvirt, host.virtiofsd)
+    ):
+        return share
+    return {**share, "cache": "store"}
 
 
 def _nosuid_sources(listed: Iterable[Options], shares: Iterable[Options], observed: Observed, host: Host) -> set[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from .._errors import InvalidInput, Unsupported
 from .definition import adopt_running_share, replace_foreign_paths, set_shares, wanted_definition
 from .diff import domain_view, domain_view_after, share_view, state_of
-from .host_files import keep_owner, plan_host_files
+from .host_files import keep_cache, keep_owner, plan_host_files
 from .model import (
     Action,
     ChangeMedium,
@@ -70,7 +70,7 @@ def plan_domain(wanted: Options, observed: Observed, host: Host) -> Plan:
     if observed.persistent is None:
         check_new_domain(wanted["name"])
     listed = (normalised(share, host.real_path) for share in wanted.get("shares") or ())
-    shares = [keep_owner(share, observed, host) for share in listed]
+    shares = [keep_cache(keep_owner(share, observed, host), observed, host) for share in listed]
     check_features(shares, host, wanted["name"])
     document = wanted_definition(wanted, shares, observed, host)
     _plan_paths(wanted["name"], wanted, observed, document, host, plan)
@@ -293,7 +293,7 @@ def plan_share(wanted: Options, observed: Observed, host: Host) -> Plan:
 
 def _plan_share_present(wanted: Options, document: DomainXml, observed: Observed, host: Host, plan: Plan) -> None:
     share = normalised({option.option: wanted.get(option.option) for option in SHARE}, host.real_path)
-    share = keep_owner(share, observed, host)
+    share = keep_cache(keep_owner(share, observed, host), observed, host)
     check_features([share], host, wanted["domain"])
     live = observed.live
     if live is not None and wanted["tag"] not in document.shares() and wanted["tag"] in live.shares():

@@ -55,7 +55,7 @@ class Field:
     ``place`` is the path below the owning element (``binary/cache/@mode``); an empty place means that the option has
     no place of its own in the XML. ``initial`` is what a new element gets when the option is not given; an option that
     is not given is never compared, so libvirt's own choice stands. ``feature`` names the row of features.FEATURES that
-    the value needs, ``needs_feature`` the values that need it (all of them when empty).
+    any value needs, ``value_features`` the rows that single values need.
     """
 
     option: str
@@ -69,7 +69,7 @@ class Field:
     fields: tuple[Field, ...] = ()
     elements: str = ""
     feature: str = ""
-    needs_feature: tuple[Any, ...] = ()
+    value_features: tuple[tuple[str, str], ...] = ()
     check: Check | None = None
 
     def read(self, element: Element) -> Any:
@@ -85,6 +85,12 @@ class Field:
         """What is wrong with a value, None when nothing is."""
         check = self.check or (check_characters if isinstance(value, str) else None)
         return check(value) if check else None
+
+    def needs(self, value: Any) -> str:
+        """The feature that a value needs, "" for none."""
+        if value is None:
+            return ""
+        return next((feature for choice, feature in self.value_features if choice == value), self.feature)
 
     def same(self, one: Any, other: Any) -> bool:
         """Two values of the option mean the same, however they are written."""
@@ -136,9 +142,8 @@ SHARE: tuple[Field, ...] = (
         "cache",
         "binary/cache/@mode",
         codecs.CACHE,
-        choices=("none", "auto", "always", "metadata"),
-        feature="cache_metadata",
-        needs_feature=("metadata",),
+        choices=("none", "auto", "always", "metadata", "store"),
+        value_features=(("metadata", "cache_metadata"), ("store", "cache_store")),
     ),
     Field("xattr", "binary/@xattr", codecs.ON_OFF, "bool", feature="xattr"),
     Field("sandbox", "binary/sandbox/@mode", choices=("namespace", "chroot"), feature="sandbox"),

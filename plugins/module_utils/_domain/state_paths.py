@@ -26,6 +26,7 @@ SESSION_STATE = ".local/share/keystone-virtiofs"
 
 _DOMAIN = rf"(?:{STATE}|/.+/{re.escape(SESSION_STATE)})/{DOMAINS}/[^/]+"
 _BIND = re.compile(rf"{_DOMAIN}/ro/(?P<source>[^/]+)\Z")
+_STORE = re.compile(rf"/nix/store|{_DOMAIN}/view/store")
 _WRAPPER = re.compile(rf"{_DOMAIN}/bin/virtiofsd(?P<flags>(,[^/]*)?)\Z")
 
 
@@ -62,6 +63,11 @@ def wrapper_flags(path: str | None) -> dict[str, str]:
     match = _WRAPPER.match(path or "")
     flags = (flag.partition("=") for flag in match["flags"].split(",")[1:]) if match else ()
     return {name: value for name, _equals, value in flags}
+
+
+def is_store(path: str) -> bool:
+    """The host's Nix store, or a view of it."""
+    return _STORE.fullmatch(path) is not None
 
 
 def is_wrapper(path: str) -> bool:

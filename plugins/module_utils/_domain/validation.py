@@ -109,17 +109,12 @@ def check_features(shares: Iterable[Options], host: Host, domain: str) -> None:
     """Raise Unsupported when the host is too old for an option, naming the version that has it."""
     for share in shares:
         for option in SHARE:
-            value = share.get(option.option)
-            needed = (
-                option.feature and value is not None and (not option.needs_feature or value in option.needs_feature)
-            )
-            if option.option == "tag" and share.get("socket"):
-                needed = False
-            reason = unavailable(option.feature, host.libvirt, host.virtiofsd) if needed else None
+            needed = "" if option.option == "tag" and share.get("socket") else option.needs(share.get(option.option))
+            reason = unavailable(needed, host.libvirt, host.virtiofsd) if needed else None
             if reason:
                 raise Unsupported(
                     f"{option.option}: {reason}",
-                    fix=_upgrade(option.option),
+                    fix=_upgrade(option.option, needed),
                     domain=domain,
                     share=share["tag"],
                 )
@@ -133,7 +128,12 @@ def check_features(shares: Iterable[Options], host: Host, domain: str) -> None:
         _check_read_only(share, host, domain)
 
 
-def _upgrade(option: str) -> str:
+def _upgrade(option: str, feature: str) -> str:
+    if feature == "cache_store":
+        return (
+            "Omit cache, or run the role keystone.virtiofs.host with host_virtiofsd_store_cache=true (on NixOS, set"
+            " keystone.virtualization.host.virtiofs.storeCache) on a host with libvirt 11."
+        )
     if option == "tag":
         return "Install virtiofsd on the host (role keystone.virtiofs.host does), or upgrade libvirt."
     return f"Omit {option}, or upgrade the host."

@@ -191,7 +191,7 @@ def _apparmor(facts: HostFacts) -> Finding | None:
         return None
     problem = "AppArmor lets libvirt run virtiofsd from its stock places only, not through a wrapper script"
     fix = (
-        "For cache metadata and inode_file_handles: add 'WRAPPER PUx,' to "
+        "For cache metadata, cache store and inode_file_handles: add 'WRAPPER PUx,' to "
         "/etc/apparmor.d/local/usr.sbin.libvirtd (or usr.sbin.virtqemud) and reload the profile"
     )
     return Finding("apparmor_wrapper", INFO, problem, fix)

@@ -100,7 +100,9 @@ def find_virtiofsd(dirs: Iterable[Path]) -> Virtiofsd | None:
 
 def identify_virtiofsd(binary: str) -> Virtiofsd:
     version, legacy = parse_virtiofsd_version(_output_of([binary, "--version"]))
-    return Virtiofsd(binary, version, legacy)
+    # Without the policy, the daemon refuses the option before it prints anything.
+    capabilities = "" if legacy or version is None else _output_of([binary, "--cache=store", "--print-capabilities"])
+    return Virtiofsd(binary, version, legacy, caches_stores='"fs"' in capabilities)
 
 
 def parse_virtiofsd_version(text: str) -> tuple[Version | None, bool]:

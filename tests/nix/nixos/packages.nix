@@ -5,6 +5,9 @@ let
     inherit name;
     type = "derivation";
     outPath = "/nix/store/00000000000000000000000000000000-${name}";
+    # The name shows the patches.
+    overrideAttrs =
+      change: package (toString ([ name ] ++ map baseNameOf (change { patches = [ "own.patch" ]; }).patches));
   };
   names = [
     "ansible"

@@ -64,7 +64,7 @@ def needs_wrapper(field: Field, wanted: Mapping[str, Any]) -> bool:
     """Whether virtiofsd is given the option by a wrapper, because libvirt has no XML for its value."""
     value = wanted.get(field.option)
     if field.codec is codecs.CACHE:
-        return bool(value == "metadata")
+        return value in ("metadata", "store")
     return field.codec in (codecs.WRAPPER_VALUE, codecs.WRAPPER_SWITCH) and bool(value)
 
 

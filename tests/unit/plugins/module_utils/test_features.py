@@ -15,10 +15,11 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._features import
 C_DAEMON = Virtiofsd("/usr/lib/qemu/virtiofsd", (7, 2, 22), legacy=True)
 RUST_1_7 = Virtiofsd("/usr/libexec/virtiofsd", (1, 7, 2))
 RUST_1_13 = Virtiofsd("/usr/libexec/virtiofsd", (1, 13, 2))
+PATCHED = Virtiofsd("/usr/local/lib/keystone-virtiofs/virtiofsd", (1, 13, 2), caches_stores=True)
 UNKNOWN = Virtiofsd("/usr/local/bin/wrapper", None)
 
-NOT_IN_C_DAEMON = {"cache_metadata", "inode_file_handles", "session", "idmap", "read_only", "translate"}
-NOT_IN_LIBVIRT_9 = {"session", "idmap", "open_files", "read_only"}
+NOT_IN_C_DAEMON = {"cache_metadata", "cache_store", "inode_file_handles", "session", "idmap", "read_only", "translate"}
+NOT_IN_LIBVIRT_9 = {"session", "idmap", "open_files", "read_only", "cache_store"}
 
 
 def missing_on(libvirt: int, daemon: Virtiofsd | None) -> set[str]:
@@ -29,12 +30,19 @@ def missing_on(libvirt: int, daemon: Virtiofsd | None) -> set[str]:
     ("libvirt", "daemon", "missing"),
     [
         pytest.param(9000000, C_DAEMON, NOT_IN_C_DAEMON | NOT_IN_LIBVIRT_9, id="debian-12"),
-        pytest.param(11003000, RUST_1_13, {"lock"}, id="debian-13"),
+        pytest.param(11003000, RUST_1_13, {"lock", "cache_store"}, id="debian-13"),
+        pytest.param(11003000, PATCHED, {"lock"}, id="debian-13-with-the-patch"),
         pytest.param(
-            11003000, RUST_1_7, {"lock", "cache_metadata", "read_only", "translate"}, id="new-libvirt-old-daemon"
+            10000000, PATCHED, {"lock", "open_files", "read_only", "cache_store"}, id="old-libvirt-with-the-patch"
+        ),
+        pytest.param(
+            11003000,
+            RUST_1_7,
+            {"lock", "cache_metadata", "cache_store", "read_only", "translate"},
+            id="new-libvirt-old-daemon",
         ),
         pytest.param(11003000, C_DAEMON, NOT_IN_C_DAEMON, id="new-libvirt-c-daemon"),
-        pytest.param(11003000, UNKNOWN, {"lock"}, id="daemon-of-unknown-version"),
+        pytest.param(11003000, UNKNOWN, {"lock", "cache_store"}, id="daemon-of-unknown-version"),
         pytest.param(11003000, None, {f.id for f in FEATURES} - {"socket"}, id="no-daemon"),
         pytest.param(6008000, RUST_1_13, {f.id for f in FEATURES}, id="libvirt-needs-numa"),
     ],
@@ -45,7 +53,7 @@ def test_what_a_host_cannot_do(libvirt: int, daemon: Virtiofsd | None, missing: 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.id)
 def test_libvirt_version_is_the_border(feature: Feature) -> None:
-    daemon = C_DAEMON if feature.legacy else RUST_1_13
+    daemon = C_DAEMON if feature.legacy else PATCHED
     assert unavailable(feature.id, feature.libvirt, daemon) is None
     reason = unavailable(feature.id, feature.libvirt - 1, daemon)
     assert reason is not None
@@ -62,11 +70,11 @@ def test_libvirt_version_is_the_border(feature: Feature) -> None:
         (8005000, {"thread_pool_size"}),
         (10000000, {"session", "idmap"}),
         (10006000, {"open_files"}),
-        (11000000, {"read_only"}),
+        (11000000, {"read_only", "cache_store"}),
     ],
 )
 def test_what_a_libvirt_release_brings(version: int, brings: set[str]) -> None:
-    assert missing_on(version - 1, RUST_1_13) - missing_on(version, RUST_1_13) == brings
+    assert missing_on(version - 1, PATCHED) - missing_on(version, PATCHED) == brings
 
 
 @pytest.mark.parametrize(
@@ -102,6 +110,7 @@ def test_needs() -> None:
     assert needs("read_only") == "libvirt >= 11.0.0, virtiofsd >= 1.13.0"
     assert needs("sandbox") == "libvirt >= 7.2.0, a virtiofsd"
     assert needs("socket") == "libvirt >= 7.3.0"
+    assert needs("cache_store") == "libvirt >= 11.0.0, a virtiofsd with the collection's patch"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.planner 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import InvalidInput, Unsupported
 from ansible_collections.keystone.virtiofs.tests.unit.support import (
     BOOKWORM,
+    PATCHED,
     TRIXIE,
     host_of,
     observed,
@@ -227,13 +228,49 @@ def test_a_transient_domain_is_not_restarted() -> None:
         plan_share(share("store", **DATA, restart="if_required"), seen, TRIXIE)
 
 
+@pytest.mark.parametrize(
+    ("given", "host", "cache"),
+    [
+        ({}, PATCHED, "store"),
+        ({"source": "/var/lib/keystone-virtiofs/domains/store/view/store"}, PATCHED, "store"),
+        ({}, TRIXIE, "auto"),
+        ({}, replace(PATCHED, libvirt=10000000), "auto"),
+        ({"cache": "auto"}, PATCHED, "auto"),
+        ({"cache": "always"}, PATCHED, "always"),
+        ({"source": "/srv/nix/store"}, PATCHED, "auto"),
+        ({"source": "/nix"}, PATCHED, "auto"),
+        ({"read_only": None}, PATCHED, "store"),  # the default for a store
+        ({"read_only": False, "allow_unsafe_paths": True}, PATCHED, "auto"),
+        ({"source": None, "socket": "/run/s", "read_only": None}, PATCHED, "auto"),
+    ],
+)
+def test_a_new_read_only_share_of_a_store_gets_the_policy_for_stores(
+    given: dict[str, Any], host: Host, cache: str
+) -> None:
+    plan = plan_for("store", host=host, **{"tag": "new", "source": "/nix/store", "read_only": True, **given})
+    assert plan.after["share"]["cache"] == cache
+
+
+def test_an_existing_share_keeps_its_cache_mode() -> None:
+    plan = plan_for("store", host=PATCHED, **STORE, queue_size=512)
+    assert [view["share"]["cache"] for view in (plan.before, plan.after)] == ["auto", "auto"]
+
+
 # Refused.
+
+
+@pytest.mark.parametrize("read_only", [None, False])
+def test_a_writable_share_never_gets_the_policy_for_stores(read_only: bool | None) -> None:
+    with pytest.raises(InvalidInput, match="cache: store requires read_only"):
+        plan_for("store", host=PATCHED, **DATA, cache="store", read_only=read_only)
 
 
 @pytest.mark.parametrize(
     ("given", "host", "problem"),
     [
         ({**DATA, "cache": "metadata"}, BOOKWORM, "needs virtiofsd >= 1.8.0"),
+        ({**STORE, "cache": "store"}, TRIXIE, "needs a virtiofsd with the collection's patch"),
+        ({**STORE, "cache": "store"}, replace(PATCHED, libvirt=10009000), "needs libvirt >= 11.0.0"),
         (DATA, replace(TRIXIE, virtiofsd=None), "found none"),
     ],
 )

@@ -91,6 +91,14 @@ class TestDescriptors:
         self.describe(dirs[0], "50-virtiofsd.json", binary)
         assert probe.find_virtiofsd(dirs) == Virtiofsd(binary, (1, 13, 2))
 
+    def test_the_daemon_tells_whether_it_has_the_policy_for_stores(self, dirs: list[Path], tmp_path: Path) -> None:
+        asked = '"--cache=store --print-capabilities"'
+        capabilities = """echo '{"type": "fs"}'"""
+        code = f'case "$*" in --version) echo virtiofsd 1.13.2;; {asked}) {capabilities};; esac'
+        binary = script(tmp_path / "virtiofsd", code)
+        self.describe(dirs[0], "50-virtiofsd.json", binary)
+        assert probe.find_virtiofsd(dirs) == Virtiofsd(binary, (1, 13, 2), caches_stores=True)
+
     @pytest.mark.parametrize(
         ("nixos", "session", "expected"),
         [

@@ -56,7 +56,7 @@ EXAMPLES: dict[str, dict[str, list[Any]]] = {
         "socket": ["/run/virtiofsd.sock"],
         "read_only": [True, False],
         "queue_size": [1, 1024],
-        "cache": ["none", "auto", "always", "metadata"],
+        "cache": ["none", "auto", "always", "metadata", "store"],
         "xattr": [True, False],
         "sandbox": ["namespace", "chroot"],
         "thread_pool_size": [0, 64],
