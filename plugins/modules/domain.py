@@ -128,6 +128,9 @@ domain:
     tpm:
       description: Value of the option O(tpm).
       type: bool
+    vsock:
+      description: Value of the option O(vsock).
+      type: bool
     iso:
       description: Value of the option O(iso); null with an empty drive or without one.
       type: str
