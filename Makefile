@@ -56,7 +56,7 @@ shellcheck: setup-test
 	git grep -lE '^#!.*\<(ba|da)?sh\>' | xargs --no-run-if-empty shellcheck
 
 unit: setup-test
-	pytest
+	pytest --numprocesses=auto
 
 cores: setup-test ## Use the built collection with every supported ansible-core
 	pytest tests/cores
