@@ -61,6 +61,13 @@ rec {
             ""
         );
 
+      # The way of a live store to the host.
+      vsock =
+        if guest.storeRegistration == "live" then
+          ''<vsock model="virtio"><cid auto="yes"/></vsock>''
+        else
+          "";
+
       # Both stay the same for a name, so that a domain can be defined anew, and keeps its address.
       uuid =
         let
@@ -118,6 +125,7 @@ rec {
           <channel type="unix">
             <target type="virtio" name="org.qemu.guest_agent.0"/>
           </channel>
+          ${vsock}
           ${devices}
         </devices>
       </domain>

@@ -9,9 +9,19 @@
 
 let
   cfg = config.keystone.virtualization.host.virtiofs;
+  prefix = "keystone.virtualization.host.virtiofs";
 
   hardening = import ./hardening.nix;
   inherit (import ./direct-boot.nix) directBootDomain;
+
+  hasLiveStore =
+    guest: guest.nixos.config.keystone.virtualization.guest.virtiofs.storeRegistration or "" == "live";
+
+  # A guest sees the whole store, and builds nothing on the host.
+  proxy = pkgs.writeText "proxy" ''
+    SHOWN=
+    BUILDS=
+  '';
 
   rootsOfDomains = "/nix/var/nix/gcroots/keystone-virtiofs/domains";
 
@@ -93,6 +103,7 @@ let
       description = "Guest ${name}";
       wantedBy = [ "multi-user.target" ];
       requires = [ "libvirtd.socket" ];
+      wants = lib.optional (hasLiveStore guest) "keystone-store-proxy@${name}.socket";
       after = [
         "keystone-network.service"
         "libvirtd.socket"
@@ -125,11 +136,20 @@ in
   };
 
   config = lib.mkIf cfg.enable {
-    assertions = lib.mapAttrsToList (name: _: {
-      assertion = builtins.match "[A-Za-z0-9_][A-Za-z0-9_-]*" name != null;
-      message = "keystone.virtualization.host.virtiofs.guests.\"${name}\": a name consists of letters, digits, dashes and underscores. Choose another name.";
-    }) cfg.guests;
+    assertions =
+      lib.mapAttrsToList (name: _: {
+        assertion = builtins.match "[A-Za-z0-9_][A-Za-z0-9_-]*" name != null;
+        message = "${prefix}.guests.\"${name}\": a name consists of letters, digits, dashes and underscores. Choose another name.";
+      }) cfg.guests
+      ++ lib.mapAttrsToList (name: guest: {
+        assertion = cfg.liveStore || cfg.hostBuilds || !hasLiveStore guest;
+        message = "${prefix}.guests.${name}: the guest's storeRegistration \"live\" requires the host's option liveStore. Set ${prefix}.liveStore.";
+      }) cfg.guests;
 
     systemd.services = lib.mapAttrs' service cfg.guests;
+
+    systemd.tmpfiles.rules = lib.mapAttrsToList (
+      name: _: "L+ /var/lib/keystone-virtiofs/guests/live/${name}/proxy - - - - ${proxy}"
+    ) (lib.filterAttrs (_: hasLiveStore) cfg.guests);
   };
 }

@@ -13,7 +13,7 @@ let
 
   hardening = import ./hardening.nix;
 
-  # The role vm writes a directory for each guest.
+  # The role vm and the option guests write a directory for each guest.
   settings = "/var/lib/keystone-virtiofs/guests/live";
   socket = "/run/keystone-store/%i.socket";
 
@@ -44,8 +44,9 @@ in
     default = false;
     example = true;
     description = ''
-      Whether to run, for each guest with `vm_live_store` of the Ansible role `vm`, a service that answers the guest's
-      queries about the Nix database of this host, and never changes the database.
+      Whether to run, for each guest with `vm_live_store` of the Ansible role `vm` and for each guest in
+      {option}`${prefix}.guests` with a live store, a service that answers the guest's queries about the Nix database of
+      this host, and never changes the database.
     '';
   };
 

@@ -101,8 +101,9 @@ def test_the_system_is_booted_as_the_role_does(world: World) -> None:
                 "shares": [STORE, {"tag": "nix-database-share", "source": "/var/lib/keystone-virtiofs/database"}],
             },
         ),
+        ("", 'storeRegistration = "live";', {"virt_type": "kvm", "shares": [STORE], "vsock": True}),
     ],
-    ids=["defaults", "emulated", "other values", "overlay store"],
+    ids=["defaults", "emulated", "other values", "overlay store", "live store"],
 )
 def test_the_roles_would_not_change_the_domain(
     world: World, arguments: str, options: str, task: dict[str, Any]
@@ -140,12 +141,16 @@ def test_a_guest_with_a_store_image_is_refused(world: World) -> None:
 # Guests in the host's own configuration.
 
 
-def host_with_a_guest(world: World, attribute: str) -> Any:
-    """An attribute of the service of a guest on a host, with the guest's options."""
-    system = world.system(GUEST_MODULE, ROOT, f"{{ {GUEST % ''} }}")
+def a_guest(world: World, options: str = "") -> str:
+    """Options of a host that has a guest with these options."""
+    system = world.system(GUEST_MODULE, ROOT, f"{{ {GUEST % options} }}")
     guest = f"{system} // {{ pkgs = import {HERE}/nixos/packages.nix; }}"
-    options = f"guests.web = {{ nixos = {guest}; memory = 512; virtType = ''qemu''; }};"
-    return world.host(f"systemd.services.keystone-guest-web.{attribute}", options)
+    return f"guests.web = {{ nixos = {guest}; memory = 512; virtType = ''qemu''; }};"
+
+
+def host_with_a_guest(world: World, attribute: str) -> Any:
+    """An attribute of the service of a guest on a host."""
+    return world.host(f"systemd.services.keystone-guest-web.{attribute}", a_guest(world))
 
 
 VIRSH = """#!/bin/sh
@@ -220,3 +225,24 @@ def test_a_name_that_a_shell_would_misread_is_refused(world: World) -> None:
 
 def test_a_host_has_no_guests_unasked(world: World) -> None:
     assert not [name for name in world.host("systemd.services") if name.startswith("keystone-guest")]
+
+
+LIVE = 'storeRegistration = "live";'
+
+
+def test_a_guest_of_the_host_may_have_a_live_store(world: World) -> None:
+    options = f"liveStore = true; {a_guest(world, LIVE)}"
+    assert world.host("systemd.services.keystone-guest-web.wants", options) == ["keystone-store-proxy@web.socket"]
+    links = [rule for rule in world.host("systemd.tmpfiles.rules", options) if "guests/live/web/proxy" in rule]
+    assert [link.split()[0] for link in links] == ["L+"]
+
+
+def test_a_guest_of_the_host_with_a_live_store_requires_the_proxy(world: World) -> None:
+    with pytest.raises(EvaluationError, match=r"guests\.web: .* Set keystone\.virtualization\.host\.virtiofs\.liveStore"):
+        world.host("system.build.toplevel", a_guest(world, LIVE))
+
+
+def test_a_guest_of_the_host_has_no_live_store_unasked(world: World) -> None:
+    options = f"liveStore = true; {a_guest(world)}"
+    assert world.host("systemd.services.keystone-guest-web.wants", options) == []
+    assert not [rule for rule in world.host("systemd.tmpfiles.rules", options) if "guests/live/web" in rule]
