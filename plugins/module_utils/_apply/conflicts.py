@@ -161,7 +161,7 @@ class Conflicts:
                 )
 
     def check_overlays(self, wanted: Options, observed: Observed) -> None:
-        """Raise when a disk that is to be removed has got an overlay, which would be left without its base."""
+        """Raise when a disk that would be removed has got an overlay, which would be left without its base."""
         definition = observed.persistent or observed.live
         removed = {file_of(self._gateway, key): key for key in wanted.get("remove_storage") or ()}
         for disk in definition.disks() if definition and removed else ():

@@ -169,7 +169,7 @@ class Controller:
         return lock.exclusive("host") if self._takes_locks() else nullcontext()
 
     def _takes_locks(self) -> bool:
-        """Check mode changes nothing, so it waits for nobody; another machine's locks are out of reach."""
+        """Check mode changes nothing, so it waits for no lock; another machine's locks are out of reach."""
         return not (self._check_mode or self._gateway.is_remote)
 
     def _plan(self, options: Options, observed: Observed) -> Plan:

@@ -269,7 +269,7 @@ def _adopted_format(disk: Options, image: DiskImage, host: Host, domain: str) ->
 
 
 def _set_interfaces(document: DomainXml, wanted: Options) -> None:
-    """Listed interfaces take the place of those that are there; what is there beyond them stays."""
+    """Listed interfaces replace existing ones in their order; further existing ones stay."""
     there = document.interfaces()
     left = {on_line: [i for i in there if _is_on_command_line(i) is on_line] for on_line in (False, True)}
     listed = sorted(wanted["interfaces"], key=_is_on_command_line)

@@ -48,7 +48,7 @@ def domain_directory(state: str, domain: str) -> str:
 
 
 def bind_path(backend: ShareBackend, source: str) -> str:
-    """Where the read-only bind mount of a source lies; the name is reversible, so XML alone tells the source."""
+    """Where the read-only bind mount of a source lies; the name is reversible, so XML alone shows the source."""
     return f"{domain_directory(backend.state, backend.domain)}/ro/{quote(source, safe='')}"
 
 

@@ -28,7 +28,7 @@ _TOOL_TIMEOUT = 10.0
 
 @dataclass(frozen=True)
 class Firmware:
-    """A firmware image for guests, as its descriptor tells."""
+    """A firmware image for guests, as its descriptor describes it."""
 
     path: str
     uefi: bool

@@ -49,7 +49,7 @@ class DomainXml:
     """A domain's XML document."""
 
     def __init__(self, text: str, *, origin: str = "libvirt") -> None:
-        """Parse; raises InvalidInput when the text is no domain XML or declares entities."""
+        """Parse; raises InvalidInput when the text is not domain XML or declares entities."""
         self.root = parse(text, origin)
         if etree.ElementTree(self.root).docinfo.doctype:  # type: ignore[attr-defined]  # lxml-stubs lacks it
             raise InvalidInput(f"the XML from {origin} has a DOCTYPE", fix="Remove it: entities are never expanded.")

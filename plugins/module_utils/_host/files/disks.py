@@ -63,7 +63,7 @@ def _backing_path(path: str, backing: str) -> str:
 
 
 def _flaw(header: qcow2.Header) -> str:
-    """Why a header must not be followed: QEMU would open what is no path, or guess a format."""
+    """Why a header must not be followed: QEMU would open a name that is not a path, or guess a format."""
     if header.data_file:
         return "keeps its data in another file, which its header names"
     if header.backing and qcow2.has_protocol(header.backing):

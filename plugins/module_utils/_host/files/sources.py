@@ -48,7 +48,7 @@ def real_path(path: str) -> str:
 
 
 def way_to(path: str) -> tuple[str, ...]:
-    """Every directory entry that is followed on the way to the real path: whoever can replace one decides the end."""
+    """Every directory entry that is followed on the way to the real path: who can replace one decides the end."""
     entries: dict[str, None] = {}
     here, left, links = "/", _parts(path), _MOST_LINKS
     while left:

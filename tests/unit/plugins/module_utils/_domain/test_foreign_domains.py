@@ -248,7 +248,7 @@ def test_a_declared_encoding_changes_nothing(encoding: str) -> None:
     assert DomainXml("\ufeff" + document).root.findtext("title") == "Größe"
 
 
-# F10: what is no number, and what is no text.
+# F10: values that are not numbers, and that are not text.
 
 
 @pytest.mark.parametrize(
