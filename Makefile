@@ -19,7 +19,7 @@ vm: setup-run ## Prepare this host, start the VM with its share, verify it, show
 verify: setup-run ## Check host and guest again
 	ansible-playbook playbooks/verify.yml $(ARGS)
 
-benchmark: setup-run ## Measure how fast this host's store is in a guest, in every way there is
+benchmark: setup-run ## Measure how fast this host's store is in a guest, in every supported way
 	ansible-playbook playbooks/benchmark.yml $(ARGS)
 
 destroy: setup-run ## Remove the VM and everything created for it

@@ -38,7 +38,7 @@ options:
   uris:
     description:
       - Where libvirt runs, as in the modules' O(keystone.virtiofs.domain#module:uri). When one of them cannot be
-        reached, the whole file fails; use one file for each hypervisor where the others shall do without it.
+        reached, the whole file fails; use one inventory file per hypervisor to list the others regardless.
     type: list
     elements: str
     default: [qemu:///system]

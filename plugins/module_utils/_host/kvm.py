@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether KVM works on this host, proven by a guest that runs with it.
 
-That /dev/kvm exists and opens, that it makes a VM, and even that vCPUs can be set up, proves nothing: below some
-hypervisors QEMU then aborts, or the guest stops at the first instruction that KVM would have to emulate and cannot.
+A /dev/kvm that opens, creates a VM and even sets up vCPUs does not prove that KVM works: nested in some hypervisors,
+QEMU then aborts, or the guest stops at the first instruction that KVM must emulate but cannot.
 """
 
 from __future__ import annotations

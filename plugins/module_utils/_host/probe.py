@@ -46,7 +46,7 @@ def is_nixos() -> bool:
 
 
 def descriptor_dirs(kind: str, session: bool = False, environ: Mapping[str, str] | None = None) -> list[Path]:
-    """Where libvirt looks for descriptors of a kind (vhost-user, firmware), the weightiest folder last.
+    """Where libvirt looks for descriptors of a kind (vhost-user, firmware), the highest precedence last.
 
     libvirt in nixpkgs is built with /var/lib as its sysconfdir.
     """

@@ -220,7 +220,7 @@ class DomainXml:
         return str(etree.tostring(self._unplaced_share(tag), encoding="unicode"))
 
     def _unplaced_share(self, tag: str) -> Element:
-        """A copy without where it sits, which is the matter of the definition that it comes from."""
+        """A copy without address and alias, which belong to the definition that it comes from."""
         element = deepcopy(self.share_element(tag))
         drop(element, "address")
         if not (get(element, "alias/@name") or "").startswith("ua-"):  # such names are the user's, all others libvirt's
