@@ -16,7 +16,8 @@ myst_heading_anchors = 3
 root_doc = "docs/index"
 default_role = "any"
 
-html_theme = "sphinx_ansible_theme"
+html_theme = "furo"  # light and dark
+antsibull_ext_color_scheme = "default-autodark"
 html_title = project
 html_copy_source = False
 html_show_sphinx = False
