@@ -17,7 +17,8 @@ root_doc = "docs/index"
 default_role = "any"
 
 html_theme = "furo"  # light and dark
-antsibull_ext_color_scheme = "default-autodark"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_title = project
 html_copy_source = False
 html_show_sphinx = False
