@@ -56,8 +56,8 @@ options:
     default: false
   qualified_names:
     description:
-      - Call hosts C(DOMAIN.HYPERVISOR), for hypervisors that have domains of the same name. Without it, such a name is
-        an error, as it could mean either domain.
+      - Call hosts C(DOMAIN.HYPERVISOR), for hypervisors that have domains of the same name. Without this option, such
+        a name is an error, because it is ambiguous.
     type: bool
     default: false
 requirements:
@@ -208,7 +208,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 )
             if host in hosts:
                 raise AnsibleParserError(
-                    f"domain {name} exists at {hosts[host].uri} and at {domain.uri}: {host} could mean either."
+                    f"domain {name} exists at {hosts[host].uri} and at {domain.uri}: {host} is ambiguous."
                     " Set qualified_names for hypervisors of different names, or give each URI an inventory file."
                 )
             hosts[host] = domain

@@ -228,8 +228,8 @@ class Controller:
             return WaitTimeout(
                 f"did not reach {goal} within {timeout} s; last seen: state {facts['state']},"
                 f" addresses {', '.join(facts.get('addresses', ())) or 'none'}",
-                fix=f"Look at the console: virsh --connect {self._gateway.uri} console {name}"
-                + (f", or at its log {facts['serial_log']}" if facts.get("serial_log") else ""),
+                fix=f"Inspect the console: virsh --connect {self._gateway.uri} console {name}"
+                + (f", or read its log {facts['serial_log']}" if facts.get("serial_log") else ""),
                 domain=name,
             )
 

@@ -103,7 +103,7 @@ def _check_template(template: DomainXml, wanted: Options, observed: Observed) ->
     uuid = observed.persistent.uuid if observed.persistent else None
     if template.uuid and not _UUID.fullmatch(plain_uuid(template.uuid)):
         raise InvalidInput(
-            f"the xml option has the uuid {template.uuid[:100]!r}, which is none",
+            f"the xml option has the uuid {template.uuid[:100]!r}, which is not a UUID",
             domain=wanted["name"],
             fix="Correct <uuid>, or remove it: libvirt chooses one.",
         )

@@ -260,7 +260,7 @@ class Gateway(Connection):
         timeout_error = WaitTimeout(
             f"the guest did not power off within {timeout:g} s",
             domain=name,
-            fix="Increase shutdown_timeout, or set force_stop to power it off.",
+            fix="Increase shutdown_timeout, or set force_stop to power the domain off.",
         )
         try:
             wait_until(is_off, timeout, lambda: timeout_error)
@@ -306,7 +306,7 @@ class Gateway(Connection):
                 f"the guest did not release the share within {timeout:g} s",
                 domain=name,
                 share=tag,
-                fix="Unmount it in the guest (a guest that is still booting cannot answer), then run the task again.",
+                fix="Unmount the share in the guest (a booting guest cannot answer), then run the task again.",
             ),
         )
 

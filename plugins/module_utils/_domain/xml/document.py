@@ -52,9 +52,11 @@ class DomainXml:
         """Parse; raises InvalidInput when the text is not domain XML or declares entities."""
         self.root = parse(text, origin)
         if etree.ElementTree(self.root).docinfo.doctype:  # type: ignore[attr-defined]  # lxml-stubs lacks it
-            raise InvalidInput(f"the XML from {origin} has a DOCTYPE", fix="Remove it: entities are never expanded.")
+            problem = f"the XML from {origin} has a DOCTYPE"
+            raise InvalidInput(problem, fix="Remove the DOCTYPE: entities are never expanded.")
         if self.root.tag != "domain":
-            raise InvalidInput(f"the XML from {origin} is a <{self.root.tag}>, not a <domain>", fix="Give domain XML.")
+            problem = f"the XML from {origin} is a <{self.root.tag}>, not a <domain>"
+            raise InvalidInput(problem, fix="Correct the xml option.")
 
     @classmethod
     def skeleton(cls, name: str, architecture: str) -> DomainXml:

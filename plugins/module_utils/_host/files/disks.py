@@ -116,7 +116,7 @@ def _require_unused(path: str) -> None:
         os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
         raise InvalidInput(
-            f"disk {path} is a block device in use: {error.strerror}", fix="Unmount it, or use another disk."
+            f"disk {path} is a block device in use: {error.strerror}", fix="Unmount the device, or use another disk."
         ) from None
 
 
@@ -226,7 +226,7 @@ def remove_image(path: str) -> None:
 
 def _qemu_img(*arguments: str, directory: Path | None = None) -> None:
     if shutil.which("qemu-img") is None:
-        raise HostError("qemu-img is not installed", fix="The role keystone.virtiofs.host installs it.")
+        raise HostError("qemu-img is not installed", fix="Run the role keystone.virtiofs.host on the host.")
     drop = _DROP_PRIVILEGES if os.geteuid() == 0 else []
     done = _commands.run([*_LIMITS, *drop, "qemu-img", *arguments], timeout=60, directory=directory)
     if done.status:
