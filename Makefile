@@ -19,10 +19,10 @@ vm: setup-run ## Prepare this host, start the VM with its share, verify it, show
 verify: setup-run ## Check host and guest again
 	ansible-playbook playbooks/verify.yml $(ARGS)
 
-benchmark: setup-run ## Measure how fast this host's store is in a guest, in every way there is
+benchmark: setup-run ## Measure how fast this host's store is in a guest, in every supported way
 	ansible-playbook playbooks/benchmark.yml $(ARGS)
 
-destroy: setup-run ## Remove the VM and all that was made for it
+destroy: setup-run ## Remove the VM and everything created for it
 	ansible-playbook playbooks/destroy.yml $(ARGS)
 
 clean: destroy ## Remove the VM, the test lab and all caches
@@ -83,7 +83,7 @@ molecule: setup-test
 bench: setup-test ## Measure what the automation costs
 	tests/bench/automation | tee docs/automation-cost.md
 
-walkthrough: setup-run ## Record the README's walkthrough anew, with the VM test-vm of this machine
+walkthrough: setup-run ## Record the README's walkthrough again, with the VM test-vm of this machine
 	scripts/walkthrough
 
 pictures: setup-test
@@ -97,35 +97,35 @@ generate: setup-test ## Generate docs/nix-options.md and the embedded guest's fi
 ##@ The VM, as the original Makefile had it (VM=test-vm)
 .PHONY: vm-create vm-start vm-stop vm-destroy vm-reset vm-ssh vm-console vm-display vm-status vm-post-install
 .PHONY: vm-reset-secureboot build-iso-ssh
-vm-create: vm ## Create and start it
+vm-create: vm ## Create and start the VM
 
-vm-start: ## Start it
+vm-start: ## Start the VM
 	$(VIRSH) start $(VM)
 
-vm-stop: ## Ask it to shut down
+vm-stop: ## Shut down the VM
 	$(VIRSH) shutdown $(VM)
 
-vm-destroy: ## Switch it off
+vm-destroy: ## Power off the VM
 	$(VIRSH) destroy $(VM)
 
-vm-reset: destroy ## Remove it, to begin anew
+vm-reset: destroy ## Remove the VM, to begin again
 
 vm-ssh: ## Log in
 	scripts/vm-ssh $(VM)
 
-vm-console: ## Attach to its serial console (leave with Ctrl-])
+vm-console: ## Attach to the VM's serial console (leave with Ctrl-])
 	$(VIRSH) console $(VM)
 
-vm-display: ## Open its screen
+vm-display: ## Open the VM's screen
 	remote-viewer "$$($(VIRSH) domdisplay $(VM))"
 
-vm-status: ## Show its state
+vm-status: ## Show the VM's state
 	$(VIRSH) dominfo $(VM)
 
-vm-post-install: setup-run ## Snapshot its disks, eject the installer, restart it
+vm-post-install: setup-run ## Snapshot the VM's disks, eject the installer, restart the VM
 	ansible-playbook playbooks/post_install.yml $(ARGS)
 
-vm-reset-secureboot: setup-run ## Put its UEFI variables back to setup mode
+vm-reset-secureboot: setup-run ## Reset the VM's UEFI variables to setup mode
 	ansible-playbook playbooks/reset_secure_boot.yml $(ARGS)
 
 build-iso-ssh: setup-run ## Build NixOS's installer with your ssh keys

@@ -16,13 +16,15 @@ myst_heading_anchors = 3
 root_doc = "docs/index"
 default_role = "any"
 
-html_theme = "sphinx_ansible_theme"
+html_theme = "furo"  # light and dark
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_title = project
 html_copy_source = False
 html_show_sphinx = False
 html_use_index = False
 
-# What antsibull-docs links to in Ansible's own documentation, which is out of reach when this is built.
+# Link targets of antsibull-docs in Ansible's own documentation, which is out of reach when this is built.
 ANSIBLE = "https://docs.ansible.com/ansible/latest/reference_appendices"
 ELSEWHERE = {
     "ansible_configuration_settings": f"{ANSIBLE}/config.html",
@@ -31,7 +33,7 @@ ELSEWHERE = {
 
 
 def link_elsewhere(_app: Any, _environment: Any, target: Any, text: Any) -> nodes.reference | None:
-    """A link to a page of Ansible's own documentation; None where it is no such one."""
+    """A link to a page of Ansible's own documentation; None for any other target."""
     address = ELSEWHERE.get(target.get("reftarget"))
     return nodes.reference("", "", text, refuri=address) if address else None
 

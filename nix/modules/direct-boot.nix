@@ -68,7 +68,7 @@ rec {
         else
           "";
 
-      # Both stay the same for a name, so that a domain can be defined anew, and keeps its address.
+      # Both stay the same for a name, so that a domain that is defined again keeps its address.
       uuid =
         let
           digits = start: length: builtins.substring start length (builtins.hashString "sha256" name);

@@ -161,7 +161,7 @@ allow_unsafe_paths:
   description:
     - Whether the task may bring paths into a domain that guests or the host make unsafe.
     - Without it, the module refuses a path inside a directory that a share of any domain exposes writable, because the
-      guest could replace what is there; a source that is a system directory, such as C(/), C(/etc), C(/root) or
+      guest could replace its content; a source that is a system directory, such as C(/), C(/etc), C(/root) or
       C(/home); and a writable source in which programs of the host are, such as C(/usr) and C(/nix/store).
     - It is refused on a host whose administrator limits what domains may use (C(/etc/keystone-virtiofs/limits.json)).
   type: bool

@@ -10,8 +10,8 @@ short_description: Judge the observations of a verification
 version_added: 1.0.0
 description:
   - Compares each check with its observation. A check passes if its command ended with status 0 and the output
-    contains its pattern. If a check does not apply to a machine, its command prints C(not applicable), a colon and
-    the reason.
+    contains its pattern. If a check does not apply to a machine, its command prints
+    C(not applicable), followed by a colon and the reason.
   - A check that fails is not applicable if one of the checks that it needs has failed.
   - Made for the role P(keystone.virtiofs.verify#role).
 author:

@@ -11,12 +11,12 @@ version_added: 1.0.0
 author: keystone contributors (@ncrmro)
 description:
   - Every domain of one or more hypervisors is a host, under the domain's name.
-  - Its variables are what M(keystone.virtiofs.domain_info) tells of it, each with C(keystone_) in front (for example
-    C(keystone_state), C(keystone_uuid), C(keystone_shares), C(keystone_shared_memory)), and C(keystone_uri).
+  - Its variables are the values that M(keystone.virtiofs.domain_info) returns, each with C(keystone_) in front (for
+    example C(keystone_state), C(keystone_uuid), C(keystone_shares), C(keystone_shared_memory)), and C(keystone_uri).
   - C(virtiofs_host) names its hypervisor, C(localhost) for a local URI. So it is found in the inventory where
     hypervisors are listed under the names that the URIs give them.
   - C(ansible_host) and C(ansible_port) say where its ssh server is, as far as that is known. With an ssh URI like
-    C(qemu+ssh://root@hv1/system), C(ansible_ssh_common_args) goes through the hypervisor, because a guest is seldom
+    C(qemu+ssh://root@hv1/system), C(ansible_ssh_common_args) goes through the hypervisor, because a guest is rarely
     reached from elsewhere. With other remote URIs they are not set; O(compose) can set them from C(keystone_ssh).
   - ssh looks up host keys under the domain's UUID (C(HostKeyAlias) in C(ansible_ssh_common_args)), because a guest may
     name the address of another machine, whose key is known under that address.
@@ -38,7 +38,7 @@ options:
   uris:
     description:
       - Where libvirt runs, as in the modules' O(keystone.virtiofs.domain#module:uri). When one of them cannot be
-        reached, the whole file fails; use one file for each hypervisor where the others shall do without it.
+        reached, the whole file fails; use one inventory file per hypervisor to list the others regardless.
     type: list
     elements: str
     default: [qemu:///system]
@@ -56,8 +56,8 @@ options:
     default: false
   qualified_names:
     description:
-      - Call hosts C(DOMAIN.HYPERVISOR), for hypervisors that have domains of the same name. Without it, such a name is
-        an error, as it could mean either domain.
+      - Call hosts C(DOMAIN.HYPERVISOR), for hypervisors that have domains of the same name. Without this option, such
+        a name is an error, because it is ambiguous.
     type: bool
     default: false
 requirements:
@@ -208,7 +208,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
                 )
             if host in hosts:
                 raise AnsibleParserError(
-                    f"domain {name} exists at {hosts[host].uri} and at {domain.uri}: {host} could mean either."
+                    f"domain {name} exists at {hosts[host].uri} and at {domain.uri}: {host} is ambiguous."
                     " Set qualified_names for hypervisors of different names, or give each URI an inventory file."
                 )
             hosts[host] = domain

@@ -109,8 +109,8 @@ def stream(
     """Run a command, hand its output on as it comes, and return its exit status.
 
     With ``merge``, stdout is what a terminal would show: both streams in their order. After ``timeout`` seconds the
-    command's process group gets SIGTERM and, ``grace`` seconds later, SIGKILL. What the command leaves of its group
-    gets SIGKILL as well.
+    command's process group gets SIGTERM and, ``grace`` seconds later, SIGKILL. Processes that the command leaves
+    in its group get SIGKILL as well.
     """
     deadline = time.monotonic() + timeout
     process = _start(command, environment, directory, subprocess.STDOUT if merge else subprocess.PIPE)

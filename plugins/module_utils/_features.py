@@ -4,7 +4,7 @@
 Sources of the versions:
 - libvirt: docs/formatdomain ("since" notes) and NEWS, checked against libvirt 9.0 and 11.3.
 - virtiofsd: the first "Bump version" commit that contains the commit which adds the option, found with
-  ``git merge-base --is-ancestor`` in virtiofsd's history; the commit is named beside each entry.
+  ``git merge-base --is-ancestor`` in virtiofsd's history; the commit is named next to each entry.
 - C virtiofsd (part of QEMU up to 7.2): its own ``--help``.
 """
 
@@ -19,7 +19,7 @@ Version = tuple[int, ...]
 class Virtiofsd:
     """A virtiofs daemon. ``legacy`` is the C one that came with QEMU; its version is QEMU's.
 
-    ``version`` is None when the daemon does not tell (a wrapper script, or a daemon on another machine):
+    ``version`` is None when the daemon does not report it (a wrapper script, or a daemon on another machine):
     it then gets the benefit of the doubt. ``caches_stores``: it has the cache policy store, which is in no release.
     """
 
@@ -43,7 +43,7 @@ class Feature:
     virtiofsd: Version | None = (1, 0, 0)  # first Rust release that has it; None: no release has it
     legacy: bool = True  # the C virtiofsd has it too
     external: bool = False  # served by a daemon that the user runs, so the host's own is not asked
-    patched: bool = False  # no release has it, and the daemon itself tells
+    patched: bool = False  # no release has it, and the daemon itself reports it
 
 
 FEATURES: tuple[Feature, ...] = (

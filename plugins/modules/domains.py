@@ -70,7 +70,7 @@ fix:
   description: What to do about the problem; may be empty.
   returned: failure
   type: str
-  sample: Create it, or correct source.
+  sample: Create the directory, or correct source.
 failed_domain:
   description: The domain that the problem concerns; null if it concerns none in particular.
   returned: failure

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Domain XML that nobody here wrote: the test data of libvirt and virt-manager, from Debian's source packages.
+"""Domain XML from other projects: the test data of libvirt and virt-manager, from Debian's source packages.
 
 The packages are downloaded once, into .cache/corpus.
 """
@@ -77,7 +77,7 @@ class Release:
         return self.folder / name
 
     def _apt(self, *command: str) -> str:
-        """With lists of its own, since few machines have those of source packages."""
+        """With lists of its own, because few machines have those of source packages."""
         options = {
             "Dir::Etc::SourceList": self.folder / "sources.list",
             "Dir::Etc::SourceParts": "/dev/null",

@@ -46,7 +46,7 @@ class Stage1:
             text=True,
             check=False,
         )
-        # Some versions of systemd tell this to debuggers only, among much else.
+        # Some versions of systemd log this at level debug only, among much else.
         unfit = [line for line in result.stderr.splitlines() if "is not a device" in line]
         return unfit if result.returncode == 0 else [*unfit, f"the generator failed: {result.stderr}"]
 
@@ -89,7 +89,7 @@ class Stage1:
         if own != "/sysroot/nix/store":
             yield f"the guest's own store is not the first layer, {own} is"
         if not lower:
-            yield "the host's store is no layer"
+            yield "the host's store is not a layer"
         yield from (f"nothing is mounted on the layer {layer}" for layer in lower if layer not in self.mounts)
         for name in ("upperdir", "workdir"):
             if not any(options[name].startswith(f"{where}/") for where in self.mounts if where != "/sysroot"):

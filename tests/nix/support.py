@@ -16,7 +16,7 @@ HERE = CHECKOUT / "tests/nix"
 GUEST_MODULE = CHECKOUT / "nix/modules/guest-virtiofs.nix"
 HOST_MODULE = CHECKOUT / "nix/modules/host-virtiofs.nix"
 
-# Needs no /nix, and whoever has one keeps it as it is.
+# Needs no /nix, and leaves an existing one as it is.
 EVALUATE = ["nix-instantiate", "--store", "dummy://", "--eval", "--strict", "--json", "--expr"]
 
 ROOT = '{ fileSystems."/" = { device = "/dev/vda2"; fsType = "ext4"; }; }'

@@ -238,7 +238,9 @@ def test_a_guest_of_the_host_may_have_a_live_store(world: World) -> None:
 
 
 def test_a_guest_of_the_host_with_a_live_store_requires_the_proxy(world: World) -> None:
-    with pytest.raises(EvaluationError, match=r"guests\.web: .* Set keystone\.virtualization\.host\.virtiofs\.liveStore"):
+    with pytest.raises(
+        EvaluationError, match=r"guests\.web: .* Set keystone\.virtualization\.host\.virtiofs\.liveStore"
+    ):
         world.host("system.build.toplevel", a_guest(world, LIVE))
 
 

@@ -119,7 +119,7 @@ BROKEN = {
     ),
     "the host's store is missing": (
         forced(LOWER, '[ "/nix/store" ]'),
-        "the host's store is no layer",
+        "the host's store is not a layer",
     ),
     "the share is mounted after stage 1": (
         forced(f'fileSystems."{RO}".neededForBoot', "false"),

@@ -89,7 +89,7 @@ class Effects:
     def _count(self, name: str) -> None:
         if not self._is_active:
             return
-        self._is_active = False  # what ``before`` does is no effect of the task
+        self._is_active = False  # what ``before`` does is not an effect of the task
         try:
             self._before(len(self.names), name)
         finally:

@@ -14,9 +14,9 @@ import pytest
 CHECKOUT = Path(__file__).parents[2]
 PLUGINS = CHECKOUT / "plugins"
 COLLECTION = "ansible_collections.keystone.virtiofs"
-SHARED = "shared"  # the files beside the packages of module_utils
+SHARED = "shared"  # the files next to the packages of module_utils
 
-# Which other packages of module_utils each package may import; the files beside them import no package.
+# Which other packages of module_utils each package may import; the files next to them import no package.
 MAY_IMPORT: Mapping[str, set[str]] = {
     SHARED: set(),
     "_domain": {SHARED},
@@ -39,7 +39,7 @@ OUTSIDE_WORLD = {
 LIBVIRT = {"libvirt", "libvirt_qemu", "libvirt_lxc"}
 GATEWAY = "_host/gateway.py"
 IMPORT_LIBVIRT = ("_host/connection.py", GATEWAY)
-# Whoever can reach the gateway can bypass the plan, so modules and plugins go through _apply or the survey.
+# Code that can reach the gateway can bypass the plan, so modules and plugins go through _apply or the survey.
 USERS_OF_GATEWAY = ("_host/", "_apply/")
 
 LONGEST_FILE = 400

@@ -92,5 +92,5 @@ def test_the_recording_is_of_todays_steps() -> None:
 def test_the_readme_shows_them() -> None:
     readme = (CHECKOUT / "README.md").read_text()
     for name in ("architecture", "verification", "walkthrough"):
-        assert f"(docs/images/{name}.svg)" in readme
+        assert f"/main/docs/images/{name}.svg)" in readme
         assert (IMAGES / f"{name}.svg").is_file()

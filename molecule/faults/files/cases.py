@@ -28,7 +28,7 @@ Task = tuple[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Case:
-    """What is there, the task that is disturbed, and the task that wants the opposite."""
+    """The existing domains, the task that is disturbed, and the task that wants the opposite."""
 
     name: str
     before: list[Task]

@@ -102,8 +102,8 @@ in
       default = false;
       example = true;
       description = ''
-        Whether the host builds for this guest, with the store registration `live`. What has been built for one guest is
-        valid in all guests. Requires `vm_host_builds` of the Ansible role `vm`. Derivations with `preferLocalBuild` and
+        Whether the host builds for this guest, with the store registration `live`. Paths that were built for one guest
+        are valid in all guests. Requires `vm_host_builds` of the Ansible role `vm`. Derivations with `preferLocalBuild` and
         those with a fixed output are still built in the guest.
       '';
     };

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a guest may add and build, if its host allows it: what any user of Nix may whom the daemon does not trust.
+"""What a guest may add and build, if its host allows it: the same as any user without the daemon's trust.
 
 The daemon for builds verifies everything: a path is added only if its name follows from its contents or a trusted key
 has signed it, and everything else comes out of builds of this host. Nothing else reaches the daemon.
@@ -59,7 +59,7 @@ class Builder:
 
 
 class BuildDaemon(Daemon):
-    """A connection whose daemon builds. What the daemon logs is handed on, and in between ``look`` is called."""
+    """A connection whose daemon builds. The daemon's log is passed on, and in between ``look`` is called."""
 
     jobs = 1
 
@@ -114,7 +114,7 @@ class Builds:
         self.builder = builder
         self.guest = guest
         self.begun = self.looked = time.monotonic()
-        self.daemon = BuildDaemon(builder.path, self.limits.part_seconds, self.look, self.tell)
+        self.daemon = BuildDaemon(builder.path, self.limits.part_seconds, self.look, self.report)
 
     def add(self, request: wire.Reader) -> bytes:
         for _flag in ("repair", "without signatures"):  # never
@@ -144,7 +144,7 @@ class Builds:
         elif info.signatures:
             self.daemon.add(path, signed(info), contents)
         else:
-            # The guest has built the path, and nobody can verify it. The host builds the path if it is needed.
+            # The guest has built the path, and the host cannot verify it. The host builds the path if it is needed.
             for _turn in contents:
                 pass
         return left - info.size
@@ -182,7 +182,7 @@ class Builds:
     def turn(self) -> Iterator[None]:
         """Wait for one of the turns that the guest has; errors of the daemon are for the guest."""
         self.begun = time.monotonic()
-        self.tell(start_of_activity("waiting for the host of this guest"))
+        self.report(start_of_activity("waiting for the host of this guest"))
         while not self.builder.free.acquire(timeout=1):
             self.look()
         try:
@@ -191,7 +191,7 @@ class Builds:
             raise Refused(f"the host's Nix: {problem}") from None
         finally:
             self.builder.free.release()
-        self.tell(wire.number(Message.STOP_ACTIVITY) + wire.number(ACTIVITY))
+        self.report(wire.number(Message.STOP_ACTIVITY) + wire.number(ACTIVITY))
 
     def look(self) -> None:
         """Called again and again while the daemon works; an exception closes the connection, which ends a build."""
@@ -206,7 +206,7 @@ class Builds:
         hang_up.register(self.guest, select.POLLRDHUP)
         if hang_up.poll(0):
             raise wire.Closed
-        self.tell(progress())  # The guest would give up a host that is silent.
+        self.report(progress())  # The guest would give up a host that is silent.
 
     def require_space(self, size: int) -> None:
         """So that guests cannot fill the host's store."""
@@ -215,7 +215,7 @@ class Builds:
             least = self.limits.free_space >> 30
             raise Refused(f"less than {least} GiB would be free in the host's store; collect garbage on the host")
 
-    def tell(self, message: bytes) -> None:
+    def report(self, message: bytes) -> None:
         try:
             self.guest.settimeout(self.limits.part_seconds)
             self.guest.sendall(message)
@@ -224,7 +224,7 @@ class Builds:
 
 
 def of_contents(info: PathInfo) -> PathInfo:
-    """Without what the contents do not determine, and nobody verifies."""
+    """Without the parts that the contents do not determine, and that cannot be verified."""
     return replace(signed(info), signatures=[])
 
 

@@ -85,7 +85,7 @@ class Missing:
 
 
 class Daemon:
-    """A connection to the daemon. The daemon sees the user of this process, whom it must not trust."""
+    """A connection to the daemon. The daemon sees the user of this process, and must not trust that user."""
 
     jobs = 0  # nothing is built
 

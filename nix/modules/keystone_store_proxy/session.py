@@ -155,7 +155,7 @@ class Session:
         self.connection.sendall(answer)
 
     def refuse(self, text: str) -> None:
-        """Say why, and close. What the guest still sends is read for a moment: a reset would overtake the reason."""
+        """Say why, and close. The guest's further messages are read for a moment: a reset would overtake the reason."""
         self.guest.log(text)
         with suppress(OSError):
             self.send(protocol.error(text))

@@ -161,7 +161,7 @@ class Conflicts:
                 )
 
     def check_overlays(self, wanted: Options, observed: Observed) -> None:
-        """Raise when a disk that is to be removed has got an overlay, which would be left without its base."""
+        """Raise when a disk that would be removed has an overlay, which would be left without its base."""
         definition = observed.persistent or observed.live
         removed = {file_of(self._gateway, key): key for key in wanted.get("remove_storage") or ()}
         for disk in definition.disks() if definition and removed else ():
@@ -169,7 +169,7 @@ class Conflicts:
             bases = [removed[file] for file in bases_of(self._gateway, disk) if file in removed]
             if bases and file_of(self._gateway, key) not in removed:
                 raise InvalidInput(
-                    f"disk {bases[0]} has got the overlay {key} (an external snapshot), which is useless without it",
+                    f"disk {bases[0]} has the overlay {key} (an external snapshot), which is useless without it",
                     fix=f"Add {key} to remove_storage, or merge it first: virsh blockcommit {wanted['name']}"
                     f" {disk['target']} --active --pivot.",
                     domain=wanted["name"],

@@ -169,7 +169,7 @@ class Controller:
         return lock.exclusive("host") if self._takes_locks() else nullcontext()
 
     def _takes_locks(self) -> bool:
-        """Check mode changes nothing, so it waits for nobody; another machine's locks are out of reach."""
+        """Check mode changes nothing, so it waits for no lock; another machine's locks are out of reach."""
         return not (self._check_mode or self._gateway.is_remote)
 
     def _plan(self, options: Options, observed: Observed) -> Plan:
@@ -228,8 +228,8 @@ class Controller:
             return WaitTimeout(
                 f"did not reach {goal} within {timeout} s; last seen: state {facts['state']},"
                 f" addresses {', '.join(facts.get('addresses', ())) or 'none'}",
-                fix=f"Look at the console: virsh --connect {self._gateway.uri} console {name}"
-                + (f", or at its log {facts['serial_log']}" if facts.get("serial_log") else ""),
+                fix=f"Inspect the console: virsh --connect {self._gateway.uri} console {name}"
+                + (f", or read its log {facts['serial_log']}" if facts.get("serial_log") else ""),
                 domain=name,
             )
 

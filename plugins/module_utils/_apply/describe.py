@@ -16,7 +16,7 @@ SSH_HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"
 
 
 def describe(gateway: Gateway, observed: Observed) -> dict[str, Any]:
-    """What is to be known of a domain; of one that does not exist only its name and state."""
+    """The facts of a domain; of one that does not exist only its name and state."""
     document = observed.live or observed.persistent
     if document is None:
         return {"name": observed.name, "state": observed.run_state}

@@ -49,7 +49,7 @@ def bases_of(gateway: Gateway, disk: Options) -> list[str]:
 
 
 def created_disks(gateway: Gateway, document: DomainXml) -> list[str]:
-    """The disks that were created for a domain, with the overlays that they have got since."""
+    """The disks that were created for a domain, with the overlays that were added since."""
     created = document.created_disks()
     files = {file_of(gateway, key) for key in created}
     for disk in document.disks() if created else ():

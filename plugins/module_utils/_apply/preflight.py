@@ -108,7 +108,7 @@ class Preflight:
             if self._local:
                 self._virtiofsd = probe.find_virtiofsd(probe.descriptor_dirs("vhost-user", self._gateway.is_session))
             else:
-                self._virtiofsd = Virtiofsd("virtiofsd", None)  # out of reach: libvirt itself will tell
+                self._virtiofsd = Virtiofsd("virtiofsd", None)  # out of reach: libvirt itself reports errors
         return self._virtiofsd
 
     def _named_paths(self, options: Options, observed: Observed | None) -> set[str]:

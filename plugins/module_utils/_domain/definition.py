@@ -103,7 +103,7 @@ def _check_template(template: DomainXml, wanted: Options, observed: Observed) ->
     uuid = observed.persistent.uuid if observed.persistent else None
     if template.uuid and not _UUID.fullmatch(plain_uuid(template.uuid)):
         raise InvalidInput(
-            f"the xml option has the uuid {template.uuid[:100]!r}, which is none",
+            f"the xml option has the uuid {template.uuid[:100]!r}, which is not a UUID",
             domain=wanted["name"],
             fix="Correct <uuid>, or remove it: libvirt chooses one.",
         )
@@ -269,7 +269,7 @@ def _adopted_format(disk: Options, image: DiskImage, host: Host, domain: str) ->
 
 
 def _set_interfaces(document: DomainXml, wanted: Options) -> None:
-    """Listed interfaces take the place of those that are there; what is there beyond them stays."""
+    """Listed interfaces replace existing ones in their order; further existing ones stay."""
     there = document.interfaces()
     left = {on_line: [i for i in there if _is_on_command_line(i) is on_line] for on_line in (False, True)}
     listed = sorted(wanted["interfaces"], key=_is_on_command_line)

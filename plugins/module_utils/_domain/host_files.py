@@ -112,7 +112,7 @@ def keep_cache(share: dict[str, Any], observed: Observed, host: Host) -> dict[st
 
 
 def _nosuid_sources(listed: Iterable[Options], shares: Iterable[Options], observed: Observed, host: Host) -> set[str]:
-    """The writable sources that are to be mounted with nosuid.
+    """The writable sources that must be mounted with nosuid.
 
     That is the default of a share that exposes a source writable for the first time; what was decided once stays, also
     for a symbolic link that leads to another directory now.

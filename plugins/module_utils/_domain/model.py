@@ -50,7 +50,7 @@ class Observed:
 class DiskImage:
     """A disk image that exists; ``size`` is what the guest sees, in MiB.
 
-    ``format`` is empty where nobody has said it and the image has a qcow2 header, which a guest may have written.
+    ``format`` is empty where it is not recorded and the image has a qcow2 header, which a guest may have written.
     """
 
     size: int

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disks that have got an overlay since the domain was defined: external snapshots. Pure: images are values."""
+"""Disks to which an overlay was added after the domain was defined: external snapshots. Pure: images are values."""
 
 from __future__ import annotations
 

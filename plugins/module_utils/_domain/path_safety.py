@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether the host's files that a domain uses are out of reach of guests. Pure: paths are values.
 
-What lies in a directory that a guest may write to is the guest's: it can replace a share's source by a link to /etc, or
+A guest controls everything in a directory that it may write to: it can replace a share's source by a link to /etc, or
 a disk by an image that names any file of the host.
 """
 
@@ -94,7 +94,7 @@ def check_reach(use: PathUse, other: PathUse) -> None:
 
 
 def check_files(new: Iterable[PathUse], others: Iterable[PathUse]) -> None:
-    """Raise InvalidInput when one domain would write to a file that another one uses, whatever for."""
+    """Raise InvalidInput when one domain would write to a file that another one uses, for any purpose."""
     files = {use.path: use for use in new if use.what != "source"}
     for other in others:
         use = files.get(other.path)

@@ -273,7 +273,7 @@ def plan_share(wanted: Options, observed: Observed, host: Host) -> Plan:
             "the domain does not exist",
             domain=name,
             share=tag,
-            fix="Define it first, with keystone.virtiofs.domain.",
+            fix="Define the domain first, with keystone.virtiofs.domain.",
         )
     document = source_of_truth.copy()
     if observed.persistent is not None:
@@ -340,6 +340,6 @@ def _plug_or_restart(
             "the domain is transient: a restart would lose it",
             domain=wanted["domain"],
             share=wanted["tag"],
-            fix="Define it persistently, or set restart to never.",
+            fix="Define the domain persistently, or set restart to never.",
         )
     plan.actions += restart_actions(wanted)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Names of the files that the collection keeps for a domain: read-only bind mounts and virtiofsd wrappers.
 
-The names say all: a definition that uses them can be read back without asking the host.
+The names encode everything, so that a definition can be parsed without access to the host.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _WRAPPER = re.compile(rf"{_DOMAIN}/bin/virtiofsd(?P<flags>(,[^/]*)?)\Z")
 
 
 class ShareBackend(NamedTuple):
-    """How the host makes options real that libvirt's XML cannot express.
+    """How the host implements options that libvirt's XML cannot express.
 
     ``read_only_element``: virtiofsd enforces ``<readonly/>``; otherwise the source is a read-only bind mount.
     ``state``: the directory for the domain's bind mounts and wrappers.
@@ -48,7 +48,7 @@ def domain_directory(state: str, domain: str) -> str:
 
 
 def bind_path(backend: ShareBackend, source: str) -> str:
-    """Where the read-only bind mount of a source lies; the name is reversible, so XML alone tells the source."""
+    """Where the read-only bind mount of a source lies; the name is reversible, so XML alone shows the source."""
     return f"{domain_directory(backend.state, backend.domain)}/ro/{quote(source, safe='')}"
 
 

@@ -59,7 +59,7 @@ def check_transience(name: str, observed: Observed) -> None:
     if observed.live is not None and observed.persistent is None:
         raise InvalidInput(
             "the domain is transient: it runs without a persistent definition",
-            fix=f"Define it (virsh dumpxml --inactive {name} > FILE; virsh define FILE), or stop it first.",
+            fix=f"Stop the domain, or define it (virsh dumpxml --inactive {name} > FILE; virsh define FILE).",
             domain=name,
         )
 
@@ -202,7 +202,7 @@ def check_backing(key: str, disk: Options, host: Host, domain: str) -> None:
     original = host.images.get(backing)
     if original is None:
         problem = f"disk {key}: its backing image {backing} does not exist"
-        raise InvalidInput(problem, domain=domain, fix="Create it first.")
+        raise InvalidInput(problem, domain=domain, fix="Create the backing image first.")
     if not original.format:
         raise InvalidInput(
             f"disk {key}: its backing image {backing} has a qcow2 header, but nothing says that this is its format",

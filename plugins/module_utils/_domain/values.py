@@ -22,7 +22,7 @@ FILE_NAME_BYTES = 255
 PATH_BYTES = 4095
 
 
-# What XML cannot hold: lone surrogates, which stand for bytes that are not UTF-8, and two code points that are no
+# Not allowed in XML: lone surrogates, which stand for bytes that are not UTF-8, and two code points that are not
 # characters.
 _NOT_XML = re.compile("[\ud800-\udfff\ufffe\uffff]")
 _CONTROL = re.compile("[\x00-\x1f\x7f]")

@@ -41,8 +41,8 @@ def _addresses(domain: Any, source: int, order: Callable[[list[Any]], list[Any]]
     except libvirt.libvirtError:
         return []
     entries = (entry for values in interfaces.values() for entry in order(values["addrs"] or []))
-    told = (address(entry["addr"]) for entry in islice(entries, MOST_ADDRESSES))
-    return list(dict.fromkeys(found for found in told if found))
+    reported = (address(entry["addr"]) for entry in islice(entries, MOST_ADDRESSES))
+    return list(dict.fromkeys(found for found in reported if found))
 
 
 def _newest_first(leases: list[Any]) -> list[Any]:
@@ -109,7 +109,7 @@ class Gateway(Connection):
             return int(volume.info()[1]) // 2**20, "<format type='qcow2'/>" in volume.XMLDesc(0)
 
     def volume_path(self, pool: str, name: str) -> str | None:
-        """The file of a storage volume, which need not exist yet; None where libvirt cannot tell."""
+        """The file of a storage volume, which need not exist yet; None where libvirt does not know it."""
         with suppress(GatewayError, libvirt.libvirtError):
             volume, found = self._find_volume(pool, name), self._connection.storagePoolLookupByName(pool)
             return str(volume.path()) if volume else pool_file(found.XMLDesc(0), name)
@@ -128,9 +128,9 @@ class Gateway(Connection):
         if leased:
             return leased
         self._limit_agent(domain)
-        told = _addresses(domain, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
-        others = self._leased() if told else set()
-        return [found for found in told if found not in others and (self.is_remote or not ports.is_own(found))]
+        reported = _addresses(domain, libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT)
+        others = self._leased() if reported else set()
+        return [found for found in reported if found not in others and (self.is_remote or not ports.is_own(found))]
 
     def _leased(self) -> set[str]:
         """All addresses that libvirt's networks have leased."""
@@ -217,7 +217,7 @@ class Gateway(Connection):
             | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
         )
         flags |= libvirt.VIR_DOMAIN_UNDEFINE_NVRAM if remove_nvram else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM
-        if self.libvirt_version() >= 8009000:  # before, the TPM state always went with the domain
+        if self.libvirt_version() >= 8009000:  # before, the TPM state was always removed together with the domain
             flags |= libvirt.VIR_DOMAIN_UNDEFINE_TPM if remove_tpm_state else libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM
         with translated("cannot undefine the domain", name):
             self._domain(name).undefineFlags(flags)
@@ -260,7 +260,7 @@ class Gateway(Connection):
         timeout_error = WaitTimeout(
             f"the guest did not power off within {timeout:g} s",
             domain=name,
-            fix="Increase shutdown_timeout, or set force_stop to power it off.",
+            fix="Increase shutdown_timeout, or set force_stop to power the domain off.",
         )
         try:
             wait_until(is_off, timeout, lambda: timeout_error)
@@ -306,7 +306,7 @@ class Gateway(Connection):
                 f"the guest did not release the share within {timeout:g} s",
                 domain=name,
                 share=tag,
-                fix="Unmount it in the guest (a guest that is still booting cannot answer), then run the task again.",
+                fix="Unmount the share in the guest (a booting guest cannot answer), then run the task again.",
             ),
         )
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether KVM works on this host, proven by a guest that runs with it.
 
-That /dev/kvm exists and opens, that it makes a VM, and even that vCPUs can be set up, proves nothing: below some
-hypervisors QEMU then aborts, or the guest stops at the first instruction that KVM would have to emulate and cannot.
+A /dev/kvm that opens, creates a VM and even sets up vCPUs does not prove that KVM works: nested in some hypervisors,
+QEMU then aborts, or the guest stops at the first instruction that KVM must emulate but cannot.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def probe_kvm(emulator: str | None, timeout: float = 5.0, device: Path = DEVICE)
     if emulator is None:
         return KvmProbe(False, "QEMU is not installed")
     if platform.machine() != "x86_64":
-        return KvmProbe(True, smm=True)  # nobody there asks for the mode
+        return KvmProbe(True, smm=True)  # SMM exists on x86 only
     with tempfile.NamedTemporaryFile(prefix="keystone-kvm-") as firmware:
         firmware.write(_firmware())
         firmware.flush()
@@ -87,7 +87,7 @@ def is_inaccessible_to_libvirt(device: Path = DEVICE) -> bool:
 
 
 def _refusal(device: Path) -> str:
-    """Why KVM cannot work, as far as that is to be seen without starting anything."""
+    """Why KVM cannot work, as far as that can be seen without starting anything."""
     if not device.exists():
         return f"there is no {device}: no virtualization extensions, or the kvm module is not loaded"
     if not os.access(device, os.R_OK | os.W_OK):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Locks of a host: what must not happen twice at a time, and who holds it.
+"""Locks of a host: operations that must not overlap, and who holds the lock.
 
 ``domain:NAME`` serialises tasks that change one domain. ``host`` is held only while ports are chosen and definitions
 written, never while a program runs on a guest's bytes. ``nosuid`` is held while a source of several domains is mounted

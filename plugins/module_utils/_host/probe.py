@@ -28,7 +28,7 @@ _TOOL_TIMEOUT = 10.0
 
 @dataclass(frozen=True)
 class Firmware:
-    """A firmware image for guests, as its descriptor tells."""
+    """A firmware image for guests, as its descriptor describes it."""
 
     path: str
     uefi: bool
@@ -46,7 +46,7 @@ def is_nixos() -> bool:
 
 
 def descriptor_dirs(kind: str, session: bool = False, environ: Mapping[str, str] | None = None) -> list[Path]:
-    """Where libvirt looks for descriptors of a kind (vhost-user, firmware), the weightiest folder last.
+    """Where libvirt looks for descriptors of a kind (vhost-user, firmware), the highest precedence last.
 
     libvirt in nixpkgs is built with /var/lib as its sysconfdir.
     """

@@ -48,7 +48,7 @@ def survey_host(uri: str) -> HostFacts:
 
 
 def _libvirt_version(uri: str) -> tuple[int | None, str]:
-    """Its version, or None and why it does not tell.
+    """libvirt's version, or None and why it is unknown.
 
     QEMU's version is asked from QEMU: libvirt may examine its emulators again for it, which takes seconds.
     """

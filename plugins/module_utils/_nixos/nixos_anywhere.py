@@ -135,7 +135,7 @@ def _log_file(path: Path) -> Iterator[IO[str]]:
         except BlockingIOError as error:
             raise HostError(
                 f"another installation that writes to {path} is still running",
-                fix="Wait until it ends, or stop it.",
+                fix="Wait until that installation ends, or stop it.",
             ) from error
         log.truncate(0)
         yield log

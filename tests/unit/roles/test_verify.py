@@ -91,5 +91,5 @@ def commands() -> list[dict[str, Any]]:
 def test_a_command_has_a_limit_of_time(task: dict[str, Any]) -> None:
     """A guest that answers nothing, or fills what it shares with its host, would stop the playbook for good."""
     assert task["timeout"] == "{{ verify_check_timeout }}"
-    # The other checks run, and the report says what was found. What the last task leaves behind is an error.
+    # The other checks run, and the report says what was found. The last task leaves an error behind.
     assert task.get("ignore_errors", False) is (task["name"] != "Remove the path from the host's store")

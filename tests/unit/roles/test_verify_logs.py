@@ -76,7 +76,7 @@ def test_domain_log(logs: Path, lines: list[str], error: str) -> None:
         ("ua-mine", CONNECTED + TOO_MANY, TOO_MANY),
         ("fs0", f"{TOO_MANY}\n{CONNECTED}", ""),
         ("fs0", f"{CONNECTED}[2026-11-26T04:01:26Z WARN  virtiofsd] Failed to do this, that is OK", ""),
-        ("fs7", CONNECTED + TOO_MANY, ""),  # of a share that the domain has no more
+        ("fs7", CONNECTED + TOO_MANY, ""),  # of a share that the domain no longer has
         ("fs0", "thread 'main' panicked at src/main.rs:1", "thread 'main' panicked at src/main.rs:1"),
     ],
 )

@@ -51,7 +51,7 @@ _THEIRS = """\
 
 
 class Clock:
-    """Time that passes only while somebody waits."""
+    """Time that passes only while a task waits."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -72,7 +72,7 @@ let
     echo ${name} > $out/generation
     ln -s ${fstabs}/system/etc/fstab $out/fstab
     echo '[Unit]
-    Description=What tells generation ${name} from others
+    Description=Difference of generation ${name} from others
     [Service]
     Type=oneshot
     RemainAfterExit=yes

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an XML document says, without how it is written.
 
-XML's own canonical form (C14N) refuses namespaces that are no absolute URI, which some tools use in <metadata>.
+XML's own canonical form (C14N) refuses namespaces that are not absolute URIs, which some tools use in <metadata>.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def write_medium(root: Element, path: str) -> None:
         etree.SubElement(drive, "readonly")
         _boot_from_cdrom(root)
     if drive.get("type") != "file" or not path:
-        # What there is belongs to a device, a volume or a server.
+        # The existing elements belong to a device, a volume or a server.
         for name in ("source", "auth", "encryption"):
             drop(drive, name)
         drive.set("type", "file")

@@ -49,12 +49,14 @@ class DomainXml:
     """A domain's XML document."""
 
     def __init__(self, text: str, *, origin: str = "libvirt") -> None:
-        """Parse; raises InvalidInput when the text is no domain XML or declares entities."""
+        """Parse; raises InvalidInput when the text is not domain XML or declares entities."""
         self.root = parse(text, origin)
         if etree.ElementTree(self.root).docinfo.doctype:  # type: ignore[attr-defined]  # lxml-stubs lacks it
-            raise InvalidInput(f"the XML from {origin} has a DOCTYPE", fix="Remove it: entities are never expanded.")
+            problem = f"the XML from {origin} has a DOCTYPE"
+            raise InvalidInput(problem, fix="Remove the DOCTYPE: entities are never expanded.")
         if self.root.tag != "domain":
-            raise InvalidInput(f"the XML from {origin} is a <{self.root.tag}>, not a <domain>", fix="Give domain XML.")
+            problem = f"the XML from {origin} is a <{self.root.tag}>, not a <domain>"
+            raise InvalidInput(problem, fix="Correct the xml option.")
 
     @classmethod
     def skeleton(cls, name: str, architecture: str) -> DomainXml:
@@ -220,7 +222,7 @@ class DomainXml:
         return str(etree.tostring(self._unplaced_share(tag), encoding="unicode"))
 
     def _unplaced_share(self, tag: str) -> Element:
-        """A copy without where it sits, which is the matter of the definition that it comes from."""
+        """A copy without address and alias, which belong to the definition that it comes from."""
         element = deepcopy(self.share_element(tag))
         drop(element, "address")
         if not (get(element, "alias/@name") or "").startswith("ua-"):  # such names are the user's, all others libvirt's

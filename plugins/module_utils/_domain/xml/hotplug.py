@@ -17,7 +17,7 @@ _BUSES = {
     "pcie-to-pci-bridge": range(1, 32),
     "pci-expander-bus": range(32),
 }
-# Device numbers of one subchannel set; nobody gets near that.
+# Device numbers of one subchannel set; no domain gets near that.
 _CHANNELS = 2**16
 _X86 = ("i686", "x86_64")
 
@@ -91,7 +91,7 @@ def _used_slots(root: Element) -> set[tuple[int, int]]:
         (_number(address, "bus"), _number(address, "slot"))
         for address in root.iterfind("devices/*/address[@type='pci']")
     }
-    # The ISA bridge of i440fx, which is no device in the XML.
+    # The ISA bridge of i440fx, which is not a device in the XML.
     return used | {(0, 1)} if get(root, "os/type/@arch") in _X86 else used
 
 

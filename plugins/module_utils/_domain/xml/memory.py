@@ -39,7 +39,7 @@ def write_memory(root: Element, place: str, value: int) -> None:
     cells = root.findall(_CELLS)
     if value - devices < max(1, len(cells)):
         raise InvalidInput(
-            f"memory: {value} MiB leaves nothing beside the domain's memory devices, which have {devices} MiB",
+            f"memory: {value} MiB leaves nothing next to the domain's memory devices, which have {devices} MiB",
             fix="Increase memory, or remove memory devices from the domain's XML.",
         )
     _resize_cells(cells, value - devices)

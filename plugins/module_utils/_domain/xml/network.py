@@ -2,7 +2,7 @@
 """The network interfaces of a domain as options.
 
 Two kinds live in two places: libvirt's own are <interface> elements; user networking with forwarded ports is on
-QEMU's command line, the only place that can express it (libvirt's <portForward> needs passt, which hands out no lease
+QEMU's command line, the only place that can express it (libvirt's <portForward> needs passt, which gives no lease
 on a host without an external interface).
 """
 

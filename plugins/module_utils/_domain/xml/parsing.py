@@ -15,7 +15,7 @@ _DECLARATION = re.compile(r"\A\ufeff?(<\?xml\s[^>]*\?>)?")
 def parse(text: str, origin: str) -> Element:
     """The root of a well-formed document.
 
-    Namespaces in <metadata> that are undeclared or no URI are no fatal error: libvirt takes them, lxml by itself not.
+    Namespaces in <metadata> may be undeclared or not a URI: libvirt accepts them, lxml by itself does not.
     """
     parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_blank_text=True, recover=True)
     try:

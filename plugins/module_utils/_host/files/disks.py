@@ -63,7 +63,7 @@ def _backing_path(path: str, backing: str) -> str:
 
 
 def _flaw(header: qcow2.Header) -> str:
-    """Why a header must not be followed: QEMU would open what is no path, or guess a format."""
+    """Why a header must not be followed: QEMU would open a name that is not a path, or guess a format."""
     if header.data_file:
         return "keeps its data in another file, which its header names"
     if header.backing and qcow2.has_protocol(header.backing):
@@ -116,7 +116,7 @@ def _require_unused(path: str) -> None:
         os.close(os.open(path, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
     except OSError as error:
         raise InvalidInput(
-            f"disk {path} is a block device in use: {error.strerror}", fix="Unmount it, or use another disk."
+            f"disk {path} is a block device in use: {error.strerror}", fix="Unmount the device, or use another disk."
         ) from None
 
 
@@ -226,7 +226,7 @@ def remove_image(path: str) -> None:
 
 def _qemu_img(*arguments: str, directory: Path | None = None) -> None:
     if shutil.which("qemu-img") is None:
-        raise HostError("qemu-img is not installed", fix="The role keystone.virtiofs.host installs it.")
+        raise HostError("qemu-img is not installed", fix="Run the role keystone.virtiofs.host on the host.")
     drop = _DROP_PRIVILEGES if os.geteuid() == 0 else []
     done = _commands.run([*_LIMITS, *drop, "qemu-img", *arguments], timeout=60, directory=directory)
     if done.status:

@@ -99,7 +99,7 @@ def _require_mount_of_root(source: str) -> None:
     if _is_of_another_user(_mount_of(source)):
         raise InvalidInput(
             f"source {source} is on a file system that another user of the host has mounted, who can take it away",
-            fix="Unmount it, or set nosuid to false.",
+            fix="Unmount that file system, or set nosuid to false.",
         )
 
 

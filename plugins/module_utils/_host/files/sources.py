@@ -21,14 +21,14 @@ def require_directory(path: str) -> None:
     try:
         source.resolve(strict=True)
     except (FileNotFoundError, NotADirectoryError):
-        raise InvalidInput(f"source {path} does not exist", fix="Create it, or correct source.") from None
+        raise InvalidInput(f"source {path} does not exist", fix="Create the directory, or correct source.") from None
     except PermissionError:
         fix = "Use become, or share a directory that this user can read."
         raise InvalidInput(f"permission denied for source {path}", fix=fix) from None
     except (OSError, RuntimeError) as error:  # RuntimeError: what pathlib raises for a loop before Python 3.13
         raise InvalidInput(f"source {path} is a symlink loop: {error}", fix="Correct the link.") from None
     if not source.is_dir():
-        raise InvalidInput(f"source {path} is not a directory", fix="Share the directory that it lies in.")
+        raise InvalidInput(f"source {path} is not a directory", fix="Set source to a directory.")
 
 
 def other_owners(paths: Iterable[str]) -> dict[str, tuple[int, int]]:
@@ -48,7 +48,7 @@ def real_path(path: str) -> str:
 
 
 def way_to(path: str) -> tuple[str, ...]:
-    """Every directory entry that is followed on the way to the real path: whoever can replace one decides the end."""
+    """Every directory entry that is followed on the way to the real path: who can replace one decides the end."""
     entries: dict[str, None] = {}
     here, left, links = "/", _parts(path), _MOST_LINKS
     while left:

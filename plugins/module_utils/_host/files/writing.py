@@ -42,7 +42,7 @@ def replace_file(path: Path, content: bytes, mode: int) -> None:
 def scratch_directory(target: Path) -> Iterator[Path]:
     """A new private directory next to the target, removed at the end; what killed runs have left is removed as well.
 
-    Its path is that of the open directory: a user to whom the target's directory belongs may give its name to another.
+    Its path is that of the open directory: the owner of the target's directory may give its name to another.
     A command that works there gets it as its directory.
     """
     remove_leftovers(leftover_directories(target))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The modules on libvirt's test driver: every step is foretold by check mode, done once, and then no change."""
+"""The modules on libvirt's test driver: every step is predicted by check mode, done once, and then no change."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def test_the_life_of_a_domain(run: Run, look: Look, places: dict[str, str]) -> N
     for given, expected in STORY:
         options = {"name": "vm", **replaced(given, places)}
         before = look()
-        foretold = run(domain, check=True, **options)
+        predicted = run(domain, check=True, **options)
         assert look() == before, f"check mode of {given} changed something"
         done = run(domain, **options)
         assert done["actions"] == expected, given
         for key in ("changed", "actions", "diff", "restart_required", "restart_reasons"):
-            assert foretold[key] == done[key], f"check mode of {given} foretold another {key}"
+            assert predicted[key] == done[key], f"check mode of {given} predicted another {key}"
         assert done["changed"] is bool(expected)
         assert (look() == before) is not done["changed"]
         after = look()
@@ -124,7 +124,7 @@ def test_users_xml(run: Run, connection: libvirt.virConnect, places: dict[str, s
     shares = [{"tag": "data", "source": places["SOURCE"]}]
     first = run(domain, name="vm", xml=text, shares=shares)
     assert first["actions"] == ["Define"]
-    assert "warnings" not in first  # that KVM is not usable matters only where the type is to be chosen
+    assert "warnings" not in first  # that KVM is not usable matters only where the type must be chosen
     uuid = connection.lookupByName("vm").UUIDString()
     assert not run(domain, name="vm", xml=text, shares=shares)["changed"]
     changed = run(domain, name="vm", xml=text.replace("65536", "131072"), shares=shares)
@@ -246,11 +246,11 @@ def test_the_life_of_a_share(run: Run, look: Look, places: dict[str, str]) -> No
     ):
         options = {"domain": "vm", **replaced(given, places)}
         before = look()
-        foretold = run(share, check=True, **options)
+        predicted = run(share, check=True, **options)
         assert look() == before
         done = run(share, **options)
-        assert (done["actions"], done["diff"]) == (expected, foretold["diff"])
-        assert foretold["actions"] == expected
+        assert (done["actions"], done["diff"]) == (expected, predicted["diff"])
+        assert predicted["actions"] == expected
         assert not run(share, **options)["changed"]
 
 
@@ -284,11 +284,11 @@ def test_many_domains_and_purge(run: Run, connection: libvirt.virConnect, look: 
         "<domain type='test'><name>foreign</name><memory>65536</memory><os><type>hvm</type></os></domain>"
     )
     before = look()
-    foretold = run(domains, check=True, domains=wanted)
+    predicted = run(domains, check=True, domains=wanted)
     assert look() == before
     done = run(domains, domains=wanted)
     assert done["changed"]
-    assert done["diff"] == foretold["diff"]
+    assert done["diff"] == predicted["diff"]
     assert set(done["domains"]) == {"vm0", "vm1", "vm2"}
     assert not run(domains, domains=wanted)["changed"]
     assert not run(domains, domains=wanted[:1])["changed"]
@@ -305,9 +305,9 @@ def test_check_mode_takes_a_network_that_an_earlier_task_has_only_predicted(run:
     wanted = {"name": "vm", "state": "running", "interfaces": [{"type": "network", "source": "predicted"}]}
     refused = run(domain, **wanted)
     assert "interfaces: network predicted does not exist" in refused["msg"]
-    foretold = run(domain, **wanted, check=True)
-    assert foretold["actions"][-1] == "Start"
-    assert "network predicted does not exist" in str(foretold["warnings"])
+    predicted = run(domain, **wanted, check=True)
+    assert predicted["actions"][-1] == "Start"
+    assert "network predicted does not exist" in str(predicted["warnings"])
 
 
 @pytest.mark.parametrize(
@@ -494,8 +494,8 @@ def test_a_uuid_of_another(refused: Run, run: Run) -> None:
 
 
 def test_a_share_of_a_missing_domain(refused: Run, tmp_path: Path) -> None:
-    result = refused(share, domain="nobody", tag="data", source=str(tmp_path))
-    assert "domain nobody, share data: the domain does not exist" in result["msg"]
+    result = refused(share, domain="missing", tag="data", source=str(tmp_path))
+    assert "domain missing, share data: the domain does not exist" in result["msg"]
 
 
 def test_a_taken_port(refused: Run) -> None:
@@ -565,10 +565,10 @@ def test_no_shared_memory(refused: Run, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def connect_as_nobody(socket_path: Path, answers: Connection) -> None:
-    nobody = pwd.getpwnam("nobody")
+    unprivileged = pwd.getpwnam("nobody")
     os.setgroups([])
-    os.setgid(nobody.pw_gid)
-    os.setuid(nobody.pw_uid)
+    os.setgid(unprivileged.pw_gid)
+    os.setuid(unprivileged.pw_uid)
     try:
         Gateway(f"qemu+unix:///system?socket={socket_path}")
     except GatewayError as error:
@@ -630,12 +630,12 @@ def test_a_start_needs_the_networks(
     idle = connection.networkDefineXML("<network><name>idle</name></network>")
     try:
         result = run(domain, name="vm", state="running", interfaces=[interface])
-        foretold = run(domain, check=True, name="vm", state="running", interfaces=[interface])
+        predicted = run(domain, check=True, name="vm", state="running", interfaces=[interface])
     finally:
         idle.undefine()
     assert result["problem"] == f"interfaces: {problem}"
     assert result["fix"].startswith(fix)
-    assert problem in str(foretold["warnings"])
+    assert problem in str(predicted["warnings"])
 
 
 def test_a_start_needs_the_files_of_the_definition(run: Run, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def running(_host: Host) -> list[str]:
 
 
 Task = Callable[[Host], list[str]]
-# What is there, the task that ends too early, and the task that wants the opposite.
+# The existing domains, the task that ends too early, and the task that wants the opposite.
 CASES: dict[str, tuple[list[Task], Task, Task]] = {
     "create": ([], everything, absent),
     "restart": ([running], restarted, absent),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one domain uses, whatever for, is out of reach of the others and of their guests, by whichever definition."""
+"""Files that one domain uses are out of reach of the others and of their guests, for any purpose and definition."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The modules and disks that have got an overlay: an external snapshot, as backup tools make them."""
+"""The modules and disks to which an overlay was added: an external snapshot, as backup tools make them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_base_is_not_removed_from_below_its_overlay(run: Run, connection: libv
     run(domain, name="vm", disks=[{"path": disk, "size": 8}])
     overlay = snapshot(connection, disk, "s1")
     refused = run(domain, name="vm", state="absent", remove_storage=[disk])
-    assert f"disk {disk} has got the overlay {overlay}" in refused["msg"]
+    assert f"disk {disk} has the overlay {overlay}" in refused["msg"]
     assert "virsh blockcommit vm vda --active --pivot" in refused["fix"]
     assert Path(disk).is_file()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Random sequences of tasks and outside events on a simulated host: what check mode foretells is what happens.
+"""Random sequences of tasks and outside events on a simulated host: what check mode predicts is what happens.
 
 `make check` runs some hundred sequences, `pytest --hypothesis-profile=campaign` 20,000.
 """
@@ -18,7 +18,7 @@ from ansible_collections.keystone.virtiofs.tests.unit.simulation.host import (
 )
 from ansible_collections.keystone.virtiofs.tests.unit.simulation.stories import STEPS, Event, Task
 
-FORETOLD = ("changed", "actions", "diff", "restart_required", "restart_reasons")
+PREDICTED = ("changed", "actions", "diff", "restart_required", "restart_reasons")
 
 
 @given(is_old=st.booleans(), steps=STEPS)
@@ -40,22 +40,22 @@ def check_task(host: SimulatedHost, task: Task) -> None:
     """Check mode, the task, and the task again."""
     options = task.options(host)
     before, foreign, has_silent_guest = host.snapshot(), host.foreign(), host.has_silent_guest()
-    foretold = host.run(task.kind, options, check=True)
+    predicted = host.run(task.kind, options, check=True)
     assert host.snapshot() == before, "check mode changed something"
     if task.killed_after is not None:
         host.run(task.kind, options, killed_after=task.killed_after)
     done = host.run(task.kind, options)
     assert host.foreign() == foreign, "something foreign was touched"
     assert host.unsafe_shares() == []
-    if foretold.get("failed"):
-        assert done == foretold
+    if predicted.get("failed"):
+        assert done == predicted
         assert host.snapshot() == before, "a refused task changed something"
         return
     if has_silent_guest:  # waiting for it fails, which no check mode can know
         host.wake_guests()
         done = host.run(task.kind, options)
     elif task.killed_after is None:
-        check_foretold(foretold, done)
+        check_predicted(predicted, done)
     assert not done.get("failed"), done["msg"]
     after = host.snapshot()
     again = host.run(task.kind, options)
@@ -63,14 +63,14 @@ def check_task(host: SimulatedHost, task: Task) -> None:
     assert host.snapshot() == after
     for name, second in results(again).items():
         assert (second["changed"], second["actions"]) == (False, [])
-        assert second["diff"]["before"] == results(done)[name]["diff"]["after"], "diff.after is not what is there"
+        assert second["diff"]["before"] == results(done)[name]["diff"]["after"], "diff.after is not the domain's state"
 
 
-def check_foretold(foretold: dict[str, Any], done: dict[str, Any]) -> None:
+def check_predicted(predicted: dict[str, Any], done: dict[str, Any]) -> None:
     assert not done.get("failed"), done["msg"]
     for name, found in results(done).items():
-        for key in FORETOLD:
-            assert found[key] == results(foretold)[name][key], f"check mode foretold another {key}"
+        for key in PREDICTED:
+            assert found[key] == results(predicted)[name][key], f"check mode predicted another {key}"
 
 
 def results(result: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -227,7 +227,7 @@ def test_a_changed_template_keeps_shares_that_other_tasks_added() -> None:
     first = defined(domain_plan(xml=text(devices=filesystem("mine", "/srv/mine"))))
     second = defined(share_plan(first.text(), queue_size=64))
     third = defined(domain_plan(seen(second.text()), xml=text("<description>new</description>")))
-    # What the template itself had, and has no more, goes.
+    # Elements that the template had and no longer has are removed.
     assert third.shares().keys() == {"other"}
     assert third.shares()["other"]["queue_size"] == 64
     assert third.has_shared_memory()
@@ -248,7 +248,7 @@ def test_a_declared_encoding_changes_nothing(encoding: str) -> None:
     assert DomainXml("\ufeff" + document).root.findtext("title") == "Größe"
 
 
-# F10: what is no number, and what is no text.
+# F10: values that are not numbers, and that are not text.
 
 
 @pytest.mark.parametrize(

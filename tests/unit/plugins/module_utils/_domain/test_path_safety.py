@@ -113,8 +113,8 @@ def test_a_link_on_the_way_must_not_be_the_guests(what: str) -> None:
     assert f"{what} /srv/project/link of domain vm leads through" in refusal([project], [used])
     assert refusal([used], [source("web", "/srv/project")]) == ""
     # The guest cannot replace the shared directory itself.
-    beside = PathUse("vm", what, "/srv/project/../data", "/data", way=("/srv", "/srv/project", "/data"))
-    assert refusal([beside], [project]) == ""
+    neighbour = PathUse("vm", what, "/srv/project/../data", "/data", way=("/srv", "/srv/project", "/data"))
+    assert refusal([neighbour], [project]) == ""
 
 
 def test_the_way_to_a_path_is_that_of_the_host() -> None:

@@ -654,7 +654,7 @@ def test_interfaces_are_matched_by_kind_and_position(listed: list[dict[str, Any]
         assert sketch(after) == expected
         assert len(set(after.macs())) == len(expected)
         assert set(before.macs()) <= set(after.macs())
-        # The same once more is no change.
+        # The same task again changes nothing.
         seen = Observed("everything", persistent=after, run_state="stopped")
         again = resolve_forwards(domain("everything", interfaces=listed), seen, lambda _address, _port: False)
         assert steps(plan_domain(again, seen, host_of("libvirt-11.3", "everything"))) == []
@@ -997,7 +997,7 @@ def test_a_share_below_a_writable_one_is_refused(shares: list[dict[str, Any]], c
     "shares",
     [
         [{**DATA, "read_only": True}, {"tag": "inner", "source": "/srv/data/inner"}],
-        [DATA, {"tag": "beside", "source": "/srv/data2"}],
+        [DATA, {"tag": "neighbour", "source": "/srv/data2"}],
     ],
 )
 def test_shares_beside_each_other_are_fine(shares: list[dict[str, Any]]) -> None:

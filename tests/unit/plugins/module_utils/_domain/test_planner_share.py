@@ -120,7 +120,7 @@ def test_a_share_without_its_daemon_waits_for_a_restart() -> None:
 
 
 def test_an_unplugged_share_of_an_upgraded_host_gives_its_bind_mount_back() -> None:
-    """On libvirt 11 the element enforces read-only; what a changed share needs no more is cleaned up."""
+    """On libvirt 11 the element enforces read-only; what a changed share no longer needs is cleaned up."""
     host = replace(host_of("libvirt-9.0", "store"), libvirt=TRIXIE.libvirt, virtiofsd=TRIXIE.virtiofsd)
     changed = {**STORE, "cache": "always", "replug": True}
     plan = plan_for("store", generation="libvirt-9.0", running=True, host=host, **changed)

@@ -75,7 +75,7 @@ class Domain:
 
 
 @pytest.mark.parametrize(
-    ("told", "believed"),
+    ("reported", "believed"),
     [
         (["192.168.100.69", "192.168.100.69\n  ProxyCommand sh -c 'id >/tmp/x'"], ["192.168.100.69"]),
         (["127.0.0.1$(id>/tmp/pwned)", "127.0.0.1", "-oX", "fe80::1%eth0;x"], []),
@@ -84,5 +84,5 @@ class Domain:
     ],
     ids=["newline", "others", "repeated", "many"],
 )
-def test_addresses_leave_the_gateway_only_as_addresses(told: list[str], believed: list[str]) -> None:
-    assert gateway._addresses(Domain(*told), 0) == believed
+def test_addresses_leave_the_gateway_only_as_addresses(reported: list[str], believed: list[str]) -> None:
+    assert gateway._addresses(Domain(*reported), 0) == believed

@@ -64,9 +64,9 @@ def test_an_agent_that_names_another_machine_is_not_believed(monkeypatch: pytest
     """A guest gives its lease back, and its agent names the host, or a neighbour."""
 
     def answer(_domain: object, source: int) -> dict[str, Any]:
-        told = ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.7", "192.0.2.9"]
+        reported = ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.7", "192.0.2.9"]
         is_agent = source == libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
-        return {"eth0": {"addrs": [{"addr": text, "type": 0} for text in told]}} if is_agent else {}
+        return {"eth0": {"addrs": [{"addr": text, "type": 0} for text in reported]}} if is_agent else {}
 
     monkeypatch.setattr(libvirt.virDomain, "interfaceAddresses", answer)
     monkeypatch.setattr(libvirt.virNetwork, "DHCPLeases", lambda _network: [{"ipaddr": "192.0.2.7"}])

@@ -90,7 +90,7 @@ def test_a_machine_that_is_not_reached() -> None:
 
 
 def test_the_script_itself() -> None:
-    """On this machine, which is no NixOS."""
+    """On this machine, which is not NixOS."""
     done = subprocess.run(["sh", "-c", inspection._INSPECT], capture_output=True, text=True, check=True)
     assert len(done.stdout.split("\n")) in (7, 8)
     assert parse(done.stdout).reachable

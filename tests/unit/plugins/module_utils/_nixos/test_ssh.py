@@ -19,7 +19,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._nixos.ssh impor
 )
 from ansible_collections.keystone.virtiofs.tests.unit import hostile
 
-BY_PASSWORD = Target(name="web", address="127.0.0.1", password="hush")  # noqa: S106 - it is no secret
+BY_PASSWORD = Target(name="web", address="127.0.0.1", password="hush")  # noqa: S106 - it is not a secret
 WEB = Target(name="web", address="127.0.0.1", port=22220, ssh_key="/keys/web", known_hosts="/known hosts")
 
 

@@ -277,7 +277,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
 
 
 def test_links_and_files_named_like_leftovers_are_left_alone(tmp_path: Path) -> None:
-    """Whoever owns the directory of a disk can plant them; a link once made the creation of the disk fail."""
+    """The owner of a disk's directory can plant them; a link once made the creation of the disk fail."""
     secret = tmp_path / "secret"
     secret.mkdir()
     (secret / "file").touch()

@@ -131,7 +131,7 @@ def test_it_comes_back_after_a_reboot(source: str, state: str, boot: Callable[[]
 def test_no_link_leads_a_mount_to_another_directory_at_boot(
     tmp_path: Path, source: str, state: str, boot: Callable[[], int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever owns a directory above the source can put a link there, and could replace it while the service runs."""
+    """The owner of a directory above the source can put a link there, and could replace it while the service runs."""
     system, other = tmp_path / "system", tmp_path / "other"
     for directory in (system, other):
         directory.mkdir()
