@@ -12,12 +12,15 @@ ifndef SIDE_BY_SIDE
 endif
 
 ##@ The main job
-.PHONY: vm verify benchmark destroy clean
+.PHONY: vm verify status benchmark destroy clean
 vm: setup-run ## Prepare this host, start the VM with its share, verify it, show how to connect
 	ansible-playbook playbooks/virtiofs-vm.yml $(ARGS)
 
 verify: setup-run ## Check host and guest again
 	ansible-playbook playbooks/verify.yml $(ARGS)
+
+status: setup-run ## Show one line for each guest (ARGS='-e status_files=status.html' writes a page)
+	ansible-playbook playbooks/status.yml $(ARGS)
 
 benchmark: setup-run ## Measure how fast this host's store is in a guest, in every way there is
 	ansible-playbook playbooks/benchmark.yml $(ARGS)

@@ -170,6 +170,7 @@ WITHOUT_A_VM = {
     "post_install": (2, "web: hyper has no VM web. Create the VM with keystone.virtiofs.virtiofs_vm"),
     "reset_secure_boot": (2, "web: hyper has no VM web with vm_secure_boot: setup"),
     "rollback": (2, "web: there is no previous system to roll back to"),
+    "status": (0, "1 guest (1 absent), "),
     "verify": (0, "failed=0"),
 }
 
