@@ -73,8 +73,9 @@ nix: setup-test
 corpus: setup-test ## Change domains that other tools wrote, and compare
 	pytest tests/corpus
 
-docs: setup-test ## Build the documentation site
+docs: setup-site ## Build the documentation site, and try the page of the status in a browser
 	scripts/docs
+	pytest tests/site
 
 lab: setup-test
 	molecule/_lab/lab build trixie
@@ -89,7 +90,7 @@ bench: setup-test ## Measure what the automation costs
 walkthrough: setup-run ## Record the README's walkthrough anew, with the VM test-vm of this machine
 	scripts/walkthrough
 
-pictures: setup-test
+pictures: setup-site
 	scripts/pictures
 	scripts/package-graph
 
@@ -135,10 +136,10 @@ build-iso-ssh: setup-run ## Build NixOS's installer with your ssh keys
 	ansible-playbook playbooks/installer_iso.yml $(ARGS)
 
 ##@ Setting up
-.PHONY: setup setup-run setup-test help
+.PHONY: setup setup-run setup-test setup-site help
 setup: setup-test ## Install what is missing for all targets
 
-setup-run setup-test: setup-%:
+setup-run setup-test setup-site: setup-%:
 	@scripts/setup $*
 
 help: ## Show this list
