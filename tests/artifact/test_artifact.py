@@ -182,6 +182,22 @@ def test_a_playbook_runs_or_reports_what_is_missing(installed: Installation) -> 
         assert WITHOUT_A_VM[name][1] in output, output
 
 
+@pytest.mark.parametrize(
+    ("playbook", "tag", "part"),
+    [
+        ("virtiofs_vm", "host", "Prepare the host for virtiofs"),
+        ("virtiofs_vm", "vm", "Define and start the VM"),
+        ("virtiofs_vm", "verify", "Run the checks"),
+        ("deploy", "deploy", "Deploy the system to the guest"),
+    ],
+)
+def test_a_tag_chooses_a_part_of_a_playbook(playbook: str, tag: str, part: str, installed: Installation) -> None:
+    output = installed.play(playbook, INVENTORY, 0, "--list-tasks", "--tags", tag)
+    listed = {line.partition("TAGS:")[0].strip() for line in output.splitlines()}
+    assert "Require an inventory without mistakes" in listed
+    assert listed & {"Prepare the host for virtiofs", "Define and start the VM", "Run the checks", part} == {part}
+
+
 def test_another_machine_needs_a_flake_of_its_own(installed: Installation) -> None:
     inventory = {"virtiofs_hosts": {"hosts": {"hyper": {"ansible_host": "203.0.113.1"}}}}
     output = installed.play("installer_iso", inventory, 2, "--check")
