@@ -12,12 +12,15 @@ ifndef SIDE_BY_SIDE
 endif
 
 ##@ The main job
-.PHONY: vm verify benchmark destroy clean
+.PHONY: vm verify status benchmark destroy clean
 vm: setup-run ## Prepare this host, start the VM with its share, verify it, show how to connect
 	ansible-playbook playbooks/virtiofs-vm.yml $(ARGS)
 
 verify: setup-run ## Check host and guest again
 	ansible-playbook playbooks/verify.yml $(ARGS)
+
+status: setup-run ## Show one line for each guest (ARGS='-e status_files=status.html' writes a page)
+	ansible-playbook playbooks/status.yml $(ARGS)
 
 benchmark: setup-run ## Measure how fast this host's store is in a guest, in every supported way
 	ansible-playbook playbooks/benchmark.yml $(ARGS)
@@ -70,8 +73,9 @@ nix: setup-test
 corpus: setup-test ## Change domains that other tools wrote, and compare
 	pytest tests/corpus
 
-docs: setup-test ## Build the documentation site
+docs: setup-site ## Build the documentation site, and try the page of the status in a browser
 	scripts/docs
+	pytest tests/site
 
 lab: setup-test
 	molecule/_lab/lab build trixie
@@ -86,7 +90,7 @@ bench: setup-test ## Measure what the automation costs
 walkthrough: setup-run ## Record the README's walkthrough again, with the VM test-vm of this machine
 	scripts/walkthrough
 
-pictures: setup-test
+pictures: setup-site
 	scripts/pictures
 	scripts/package-graph
 
@@ -132,10 +136,10 @@ build-iso-ssh: setup-run ## Build NixOS's installer with your ssh keys
 	ansible-playbook playbooks/installer_iso.yml $(ARGS)
 
 ##@ Setting up
-.PHONY: setup setup-run setup-test help
+.PHONY: setup setup-run setup-test setup-site help
 setup: setup-test ## Install what is missing for all targets
 
-setup-run setup-test: setup-%:
+setup-run setup-test setup-site: setup-%:
 	@scripts/setup $*
 
 help: ## Show this list

@@ -77,12 +77,18 @@ _value:
 """
 
 import re
-from itertools import zip_longest
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleFilterError
-from ansible.utils.display import Display
+
+from ansible_collections.keystone.virtiofs.plugins.plugin_utils.table import (
+    CUT,
+    GAP,
+    MOST_LINES,
+    render,
+    width_of_terminal,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -92,12 +98,7 @@ if TYPE_CHECKING:
 _HEADINGS = ("CHECK", "EXPECTED", "FOUND", "RESULT")
 _IN_TABLE = {"pass": "pass", "fail": "FAIL", "not_applicable": "n/a"}
 _IN_MARKDOWN = {**_IN_TABLE, "fail": "**FAIL**"}
-_GAP = "  "
-_MOST_LINES = 3
-_CUT = " ..."
 _INDENT = len("  expected: ")
-# Ansible shows a line of a list in JSON with eight spaces, quotes and a comma.
-_AROUND_A_LINE = 11
 # Characters that Markdown or HTML would not take as text.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~&])")
 
@@ -112,16 +113,12 @@ def format_results(
 ) -> str:
     if format in ("summary", "table"):
         lines = summary if format == "summary" else table
-        return "\n".join(lines(results, width or _width_of_terminal()))
+        return "\n".join(lines(results, width or width_of_terminal()))
     if format == "junit":
         return junit(results, domain, host, time)
     if format == "markdown":
         return markdown(results, domain, host, time)
     raise AnsibleFilterError(f"verify_report: format is {format!r}; use summary, table, junit or markdown")
-
-
-def _width_of_terminal() -> int:
-    return int(Display().columns) - _AROUND_A_LINE
 
 
 # --- summary ---
@@ -139,7 +136,7 @@ def _failure(result: Result, width: int) -> list[str]:
 
 def _part(name: str, text: str, width: int) -> list[str]:
     # A fix is always whole, unlike what was found.
-    limits = {} if name == "fix" else {"max_lines": _MOST_LINES, "placeholder": _CUT}
+    limits = {} if name == "fix" else {"max_lines": MOST_LINES, "placeholder": CUT}
     indent = " " * _INDENT
     return wrap(text, width, initial_indent=f"  {name}:".ljust(_INDENT), subsequent_indent=indent, **limits)
 
@@ -149,27 +146,16 @@ def _part(name: str, text: str, width: int) -> list[str]:
 
 def table(results: Sequence[Result], width: int) -> list[str]:
     rows = [_HEADINGS, *((r["id"], r["expectation"], r["found"], _IN_TABLE[r["result"]]) for r in results)]
-    widths = _widths(rows, width)
-    lines = [line for row in rows for line in _table_row(row, widths)]
-    rule = "-" * max(len(line) for line in lines)
-    return [lines[0], rule, *lines[1:], rule, _count(results), *_fixes(results, width)]
+    return [*render(rows, _widths(rows, width)), _count(results), *_fixes(results, width)]
 
 
 def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
     """The first and last column as wide as their content; the two with prose share the rest."""
     first, last = (max(len(row[column]) for row in rows) for column in (0, -1))
-    rest = width - first - last - len(_GAP) * (len(_HEADINGS) - 1)
+    rest = width - first - last - len(GAP) * (len(_HEADINGS) - 1)
     expected = min(rest // 2, max(len(row[1]) for row in rows))
     found = min(rest - expected, max(len(row[2]) for row in rows))
     return [first, expected, found, last]
-
-
-def _table_row(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
-    wrapped = [wrap(cell, width, max_lines=_MOST_LINES, placeholder=_CUT) for cell, width in zip(cells, widths)]
-    return [
-        _GAP.join(part.ljust(width) for part, width in zip(line, widths)).rstrip()
-        for line in zip_longest(*wrapped, fillvalue="")
-    ]
 
 
 def _count(results: Sequence[Result]) -> str:

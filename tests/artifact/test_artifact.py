@@ -170,6 +170,7 @@ WITHOUT_A_VM = {
     "post_install": (2, "web: hyper has no VM web. Create the VM with keystone.virtiofs.virtiofs_vm"),
     "reset_secure_boot": (2, "web: hyper has no VM web with vm_secure_boot: setup"),
     "rollback": (2, "web: there is no previous system to roll back to"),
+    "status": (0, "1 guest (1 absent), "),
     "verify": (0, "failed=0"),
 }
 
@@ -179,6 +180,22 @@ def test_a_playbook_runs_or_reports_what_is_missing(installed: Installation) -> 
     outputs = in_parallel(lambda name: installed.play(name, INVENTORY, WITHOUT_A_VM[name][0], "--check"), names)
     for name, output in zip(names, outputs, strict=True):
         assert WITHOUT_A_VM[name][1] in output, output
+
+
+@pytest.mark.parametrize(
+    ("playbook", "tag", "part"),
+    [
+        ("virtiofs_vm", "host", "Prepare the host for virtiofs"),
+        ("virtiofs_vm", "vm", "Define and start the VM"),
+        ("virtiofs_vm", "verify", "Run the checks"),
+        ("deploy", "deploy", "Deploy the system to the guest"),
+    ],
+)
+def test_a_tag_chooses_a_part_of_a_playbook(playbook: str, tag: str, part: str, installed: Installation) -> None:
+    output = installed.play(playbook, INVENTORY, 0, "--list-tasks", "--tags", tag)
+    listed = {line.partition("TAGS:")[0].strip() for line in output.splitlines()}
+    assert "Require an inventory without mistakes" in listed
+    assert listed & {"Prepare the host for virtiofs", "Define and start the VM", "Run the checks", part} == {part}
 
 
 def test_another_machine_needs_a_flake_of_its_own(installed: Installation) -> None:

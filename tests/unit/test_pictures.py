@@ -89,6 +89,13 @@ def test_the_recording_is_of_todays_steps() -> None:
     assert "failed=0" in shown
 
 
+def test_the_guide_shows_the_table_of_the_recorded_status(pictures: dict[str, Any]) -> None:
+    recorded = json.loads((IMAGES / "status.json").read_text())
+    assert f"```text\n{pictures['status_table'](recorded)}\n```\n" in (CHECKOUT / "docs/fleet.md").read_text()
+    for scheme in ("light", "dark"):
+        assert (IMAGES / f"status-{scheme}.png").is_file(), "run: make pictures"
+
+
 def test_the_readme_shows_them() -> None:
     readme = (CHECKOUT / "README.md").read_text()
     for name in ("architecture", "verification", "walkthrough"):
