@@ -76,6 +76,7 @@ docs: setup-test ## Build the documentation site
 lab: setup-test
 	molecule/_lab/lab build trixie
 	molecule/_lab/lab build bookworm
+	molecule/_lab/lab virtiofsd trixie
 
 molecule: setup-test
 	tests/run-molecule
