@@ -80,6 +80,7 @@ docs: setup-site ## Build the documentation site, and try the page of the status
 lab: setup-test
 	molecule/_lab/lab build trixie
 	molecule/_lab/lab build bookworm
+	molecule/_lab/lab virtiofsd trixie
 
 molecule: setup-test
 	tests/run-molecule

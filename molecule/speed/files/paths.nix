@@ -14,9 +14,11 @@ let
       PATH = "/usr/bin:/bin";
     };
 in
-{
+rec {
   # Not reproducible: contents and file names differ with every build.
-  changing = build "changing" ''
+  changing = build "changing" changes;
+  shared = build "shared" changes;
+  changes = ''
     build=$(date +%s%N)
     mkdir -p $out/part
     echo $build > $out/build
@@ -25,4 +27,14 @@ in
     echo $build > $out/part/name-$build
   '';
   new = build "new" "echo new > $out";
+  # Writes in two steps, and waits between them.
+  growing = build "growing" ''
+    mkdir -p $out/part
+    echo first > $out/file
+    echo first > $out/part/file
+    ln -sf $out /run/growing
+    until [ -e /run/grow ]; do sleep 0.1; done
+    echo second > $out/file
+    echo second > $out/later
+  '';
 }
