@@ -10,8 +10,9 @@ short_description: Find the mistakes in an inventory of hosts and guests
 version_added: 1.0.0
 description:
   - Returns one sentence for each mistake in the groups C(virtiofs_hosts) and C(virtiofs_guests), or an empty list.
-  - Checks the groups, the variable C(virtiofs_host) of each guest, and that no two guests are the same domain or have
-    the same MAC address in C(vm_xml).
+  - Checks the groups, the variable C(virtiofs_host) of each guest, and that no two guests are the same domain, have the
+    same MAC address in C(vm_xml) or the same port of the host in C(vm_forwards). No two of a guest's C(vm_extra_shares)
+    may have the same C(tag) or C(mount_point).
   - Made for the playbooks of this collection.
 author:
   - keystone contributors (@ncrmro)
@@ -109,7 +110,8 @@ def inventory_mistakes(
         places[guest] = host
         if not mistake and _HOSTS in works_on and host not in reached:
             mistake = f"guest {guest} is on host {host}, which --limit {limit} leaves out; use --limit {limit},{host}"
-        mistakes += [mistake] if mistake and guest in reached else []
+        found = [mistake] if mistake else []
+        mistakes += [*found, *_repeated(guest, hostvars[guest])] if guest in reached else []
     return mistakes + [message for names, message in _shared(places, hostvars) if not names.isdisjoint(reached)]
 
 
@@ -165,10 +167,41 @@ def _identity(guest: str, variables: Mapping[str, Any]) -> set[tuple[str, str]]:
         uri = _text(variables, "vm_uri") or _SYSTEM
         name = _text(variables, "vm_name") or guest
         addresses = _MAC.findall(_text(variables, "vm_xml"))
+        ports = [_port(entry) for entry in _entries(variables, "vm_forwards") if not entry.get("next_free")]
     except _CannotBeEvaluated:
         return set()  # The role vm reports the variable.
     option = "vm_name" if uri == _SYSTEM else f"vm_uri {uri} and vm_name"
-    return {(option, name), *(("MAC address", address.lower()) for address in addresses)}
+    return {
+        (option, name),
+        *(("MAC address", address.lower()) for address in addresses),
+        *(("vm_forwards port", port) for port in ports),
+    }
+
+
+def _port(forward: Mapping[str, Any]) -> str:
+    return f"{forward.get('address') or '127.0.0.1'}:{forward.get('host_port')}"
+
+
+def _repeated(guest: str, variables: Mapping[str, Any]) -> Iterator[str]:
+    """What several shares of a guest have and only one can have."""
+    try:
+        shares = _entries(variables, "vm_extra_shares")
+    except _CannotBeEvaluated:
+        return  # The role vm reports the variable.
+    for option in ("tag", "mount_point"):
+        values = [str(share[option]) for share in shares if option in share]
+        for value in sorted({value for value in values if values.count(value) > 1}):
+            yield f"guest {guest} has several vm_extra_shares with {option} {value}; give each its own"
+
+
+def _entries(variables: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """A list of dicts. The role vm reports what is something else."""
+    try:
+        value = variables.get(name)
+        entries = value if isinstance(value, list) else []
+        return [{key: entry[key] for key in entry} for entry in entries if isinstance(entry, dict)]
+    except (AnsibleError, TemplateError) as error:
+        raise _CannotBeEvaluated(str(error)) from error
 
 
 class FilterModule:

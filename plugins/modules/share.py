@@ -16,6 +16,8 @@ description:
     restart. It is kept when the share is removed.
   - A change of a share that the running domain has already takes effect with a restart, because the guest may have the
     share mounted, for instance as its store. If it has not, O(replug) applies the change at once.
+  - With O(mount_point) the guest also mounts the share. Otherwise RV(mount) says how to mount the share by other means,
+    such as ssh.
 author: keystone contributors (@ncrmro)
 extends_documentation_fragment:
   - keystone.virtiofs._options.connection
@@ -45,6 +47,24 @@ options:
       - Timeout for the guest to release the share, in seconds.
     type: int
     default: 30
+  mount_point:
+    description:
+      - Directory of the guest in which the guest mounts the share, now and at each boot. It is created if it does not
+        exist. With O(state=absent), the guest unmounts the share before the share is unplugged; the directory stays.
+      - The guest must run systemd and the QEMU guest agent with its command C(guest-exec). The agent runs a shell
+        script as root, which writes a mount unit to C(/etc/systemd/system). If a unit of another origin or an entry in
+        C(/etc/fstab) mounts the share in the directory, the module uses that one, and does not remove it.
+      - On NixOS the mount ends when the guest restarts. A warning contains the option for the guest's configuration
+        that keeps the mount.
+      - The domain must be running. What prevents the mount is reported before the share is changed, unless only the
+        guest's kernel finds it.
+      - A mount of the share in another directory is left as it is.
+    type: str
+  mount_timeout:
+    description:
+      - Timeout for the guest agent to answer, and for the guest to mount or unmount the share, in seconds.
+    type: int
+    default: 60
 seealso:
   - module: keystone.virtiofs.domain
 """
@@ -71,10 +91,18 @@ EXAMPLES = r"""
     cache: none
     replug: true
 
-- name: Remove the share and keep the directory
+- name: Share the project directory and mount it in the guest
   keystone.virtiofs.share:
     domain: test-vm
     tag: project
+    source: /srv/project
+    mount_point: /mnt/project
+
+- name: Unmount and remove the share, and keep the directory
+  keystone.virtiofs.share:
+    domain: test-vm
+    tag: project
+    mount_point: /mnt/project
     state: absent
 """
 
@@ -85,11 +113,29 @@ domain:
   type: dict
   sample: {name: test-vm, state: running}
 actions:
-  description: The steps that were executed, or would be in check mode.
+  description:
+    - The steps that were executed, or would be in check mode. V(MountShare) and V(UnmountShare) are those in the guest.
   returned: success
   type: list
   elements: str
-  sample: [Define, AttachShare]
+  sample: [Define, AttachShare, MountShare]
+mount:
+  description: How to mount the share in the guest by other means. Without O(mount_point), in C(/mnt/<tag>).
+  returned: success with O(state=present)
+  type: dict
+  contains:
+    command:
+      description: Command that mounts the share until the guest restarts.
+      type: str
+      sample: mkdir -p /mnt/project && mount -t virtiofs project /mnt/project
+    fstab:
+      description: Line of C(/etc/fstab) that mounts the share at each boot.
+      type: str
+      sample: project /mnt/project virtiofs nofail 0 0
+    nixos:
+      description: Option of a NixOS configuration that mounts the share at each boot.
+      type: str
+      sample: 'fileSystems."/mnt/project" = { device = "project"; fsType = "virtiofs"; options = [ "nofail" ]; };'
 restart_required:
   description: Whether the change takes effect only after a restart of the running domain.
   returned: success

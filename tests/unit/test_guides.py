@@ -34,13 +34,20 @@ def as_plays(block: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return block if "hosts" in block[0] or "import_playbook" in block[0] else [{"hosts": "all", "tasks": block}]
 
 
+def names(options: dict[str, Any]) -> Iterator[str]:
+    """The names of options, and of those within them."""
+    for name, option in options.items():
+        yield name
+        yield from names(option.get("options", {}))
+
+
 def role_options() -> dict[str, set[str]]:
     specifications = {
         path.parts[-3]: yaml.safe_load(path.read_text())["argument_specs"]
         for path in CHECKOUT.glob("roles/*/meta/argument_specs.yml")
     }
     return {
-        f"{COLLECTION}.{role}": {name for entry in entries.values() for name in entry.get("options", {})}
+        f"{COLLECTION}.{role}": {name for entry in entries.values() for name in names(entry.get("options", {}))}
         for role, entries in specifications.items()
     }
 

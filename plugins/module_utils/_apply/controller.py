@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Callable
 
 from .._domain import forwards, overlays, planner, validation
-from .._domain.model import Action, Define, Observed, Options, Plan
+from .._domain.model import Action, Define, DetachShare, Observed, Options, Plan
 from .._errors import GatewayError, InvalidInput, WaitTimeout
 from .._host import lock, ports
 from .._host.files import state
@@ -23,6 +23,7 @@ from .conflicts import Conflicts, OtherDomains
 from .describe import SSH_HOST_KEY, describe
 from .disk_files import bases_of, file_of
 from .executor import Executor
+from .guest_mount import GuestMount, add_to_result, check_mountable
 from .preflight import Preflight
 
 # libvirt serves five requests of a connection at a time by default (max_client_requests).
@@ -54,7 +55,8 @@ class Controller:
     @property
     def warnings(self) -> list[str]:
         """What the user should know although nothing failed."""
-        return [*self._preflight.warnings, *self._conflicts.warnings, *self._executor.warnings]
+        warnings = [*self._preflight.warnings, *self._conflicts.warnings, *self._executor.warnings]
+        return list(dict.fromkeys(warnings))
 
     def apply_domain(self, options: Options) -> dict[str, Any]:
         """Bring one domain to the wanted state; the module's return values."""
@@ -75,8 +77,39 @@ class Controller:
         }
 
     def apply_share(self, options: Options) -> dict[str, Any]:
-        """Bring one share of an existing domain to the wanted state."""
+        """Bring one share of an existing domain to the wanted state, and where the task says so its mount, too."""
         validation.check_share(options)
+        plan, is_mounting = self._mount_share(options)
+        result = self._result(plan)
+        add_to_result(result, options, is_mounting)
+        return result
+
+    def _mount_share(self, options: Options) -> tuple[Plan, bool]:
+        """Change the share, and its mount where the task names one; also whether the mount was, or would be, changed.
+
+        The guest may take its time to answer, so no lock is held while it is asked.
+        """
+        if options["mount_point"] is None:
+            return self._change_share(options), False
+        plan = self._plan_share(options)
+        observed = self._gateway.observe(options["domain"])
+        if not observed.documents:
+            return plan, False  # an absent share of an absent domain
+        check_mountable(options, observed, plan)
+        mount = GuestMount(self._gateway.agent(options["domain"]), options)
+        is_unplugged = any(isinstance(action, DetachShare) for action in plan.actions)
+        # A guest that is off cannot be asked. It is off only after a run that was killed, and the plan starts it.
+        is_mounting = observed.run_state != "running" or mount.would_change() or is_unplugged
+        if not self._check_mode:
+            if is_unplugged or options["state"] == "absent":
+                mount.unmount()
+            plan = self._change_share(options)
+            if options["state"] == "present":
+                mount.mount()
+        self._executor.warnings += mount.warnings
+        return plan, is_mounting
+
+    def _change_share(self, options: Options) -> Plan:
         name = options["domain"]
         with self._locked([name]):
             with self._host_locked():
@@ -84,7 +117,7 @@ class Controller:
                 self._execute(plan, plan.claims())
             self._execute(plan, plan.actions[len(plan.claims()) :])
         self._confirm([plan], lambda _name: self._plan_share(options))
-        return self._result(plan)
+        return plan
 
     def _plan_share(self, options: Options) -> Plan:
         name = options["domain"]

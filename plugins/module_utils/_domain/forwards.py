@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Callable
+from collections import defaultdict
+from typing import Callable
 
 from .._errors import InvalidInput
 from .model import Observed, Options
@@ -19,7 +19,10 @@ def resolve_forwards(wanted: Options, observed: Observed, is_taken: Callable[[st
     if not any(interface.get("forwards") for interface in wanted.get("interfaces") or ()):
         return wanted
     defined = observed.persistent.interfaces() if observed.persistent else []
-    kept = {(f["address"], f["guest_port"]): f["host_port"] for interface in defined for f in interface["forwards"]}
+    kept: defaultdict[tuple[str, int], list[int]] = defaultdict(list)
+    for interface in defined:
+        for forward in interface["forwards"]:
+            kept[forward["address"], forward["guest_port"]].append(forward["host_port"])
     chosen: set[tuple[str, int]] = set()
     interfaces = []
     for interface in wanted["interfaces"]:
@@ -34,18 +37,20 @@ def resolve_forwards(wanted: Options, observed: Observed, is_taken: Callable[[st
 
 def _host_port(
     forward: Options,
-    kept: Mapping[Any, int],
+    kept: defaultdict[tuple[str, int], list[int]],
     chosen: set[tuple[str, int]],
     observed: Observed,
     is_taken: Callable[[str, int], bool],
     wanted: Options,
 ) -> int:
     address, port = forward["address"], int(forward["host_port"])
-    before = kept.get((address, forward["guest_port"]))
+    before = kept[address, forward["guest_port"]]
     if forward.get("next_free"):
-        if before is not None and (observed.is_active or not is_taken(address, before)):
-            return before
-        while (address, port) in chosen or is_taken(address, port):
+        used = chosen | _fixed_ports(wanted)
+        for own in before:
+            if (address, own) not in used and (observed.is_active or not is_taken(address, own)):
+                return own
+        while (address, port) in used or is_taken(address, port):
             port += 1
         if port > 65535:
             raise InvalidInput(
@@ -54,7 +59,7 @@ def _host_port(
                 domain=wanted["name"],
             )
         return port
-    opens = not (observed.is_active and before == port)
+    opens = not (observed.is_active and port in before)
     if (address, port) in chosen or (opens and is_taken(address, port)):
         raise InvalidInput(
             f"port {port} on {address} is taken",
@@ -62,3 +67,8 @@ def _host_port(
             fix="Choose another host_port, or set next_free to take the next free one.",
         )
     return port
+
+
+def _fixed_ports(wanted: Options) -> set[tuple[str, int]]:
+    forwards = (forward for interface in wanted["interfaces"] for forward in interface.get("forwards") or ())
+    return {(forward["address"], forward["host_port"]) for forward in forwards if not forward.get("next_free")}

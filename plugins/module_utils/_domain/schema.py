@@ -27,6 +27,7 @@ from .values import (
     check_iso,
     check_known_name,
     check_mac,
+    check_mount_point,
     check_queue_size,
     check_source,
     check_storage,
@@ -278,6 +279,8 @@ OF_SHARE = (
     *SAFETY,
     Field("replug", type="bool", default=False),
     Field("detach_timeout", type="int", default=30, check=between(1, 3600, "seconds")),
+    Field("mount_point", check=check_mount_point),
+    Field("mount_timeout", type="int", default=60, check=between(1, 3600, "seconds")),
 )
 
 OF_DOMAINS = (

@@ -11,7 +11,7 @@ from .._features import unavailable
 from .model import Host, Observed, Options, disk_key
 from .schema import OF_DOMAIN, OF_SHARE, SHARE, problems
 from .state_paths import ShareBackend, bind_path
-from .values import FILE_NAME_BYTES, check_new_name
+from .values import FILE_NAME_BYTES, check_mounted_tag, check_new_name
 
 # Checks of the wanted state alone.
 
@@ -44,6 +44,8 @@ def check_share(wanted: Options) -> None:
     found = problems(OF_SHARE, wanted)
     if wanted["state"] == "present":
         found += _share_problems(wanted)
+    if wanted["mount_point"] is not None and (problem := check_mounted_tag(wanted["tag"])):
+        found.append(f"tag: {problem}")
     _raise(found, wanted["domain"], wanted["tag"])
 
 

@@ -121,6 +121,26 @@ def check_file(path: str) -> str | None:
     return check_absolute(path) or (f"{path} is a directory" if plain_path(path) == "/" else None)
 
 
+def check_mount_point(path: str) -> str | None:
+    """A directory of a guest that a unit of systemd can name as it is written."""
+    problem = check_absolute(path)
+    if problem:
+        return problem
+    if plain_path(path) == "/" or ".." in path.split("/"):
+        return f"{path!r} is not a directory below / without .."
+    return f"{path!r} contains a backslash, or ends with a blank" if "\\" in path or path != path.rstrip() else None
+
+
+_PLAIN_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]*")
+
+
+def check_mounted_tag(tag: str) -> str | None:
+    """A tag that systemd and mount(8) take for nothing else."""
+    if _PLAIN_TAG.fullmatch(tag):
+        return None
+    return f"{tag!r} cannot be mounted with mount_point: only letters, digits and . _ : @ + - may be in the tag"
+
+
 def check_source(path: str) -> str | None:
     """A source must be read back from the XML as it was written there."""
     if bound_source(path) is not None:

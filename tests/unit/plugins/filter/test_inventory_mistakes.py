@@ -90,14 +90,43 @@ def test_each_mistake_has_its_message() -> None:
         ("vm_name", "site", "the same vm_name site"),
         ("vm_xml", XML.format("52:54:00:AA:00:01"), "the same MAC address 52:54:00:aa:00:01"),
         ("vm_xml", XML.format("52:54:00:aa:00:01").replace("'", '"'), "the same MAC address 52:54:00:aa:00:01"),
+        ("vm_forwards", [{"host_port": 8080, "guest_port": 80}], "the same vm_forwards port 127.0.0.1:8080"),
     ],
 )
-def test_two_guests_of_a_host_differ(option: str, value: str, message: str) -> None:
+def test_two_guests_of_a_host_differ(option: str, value: Any, message: str) -> None:
     guests = {name: {"virtiofs_host": "alpha", option: value} for name in ("web", "database")}
     sentence = f"guests web and database on host alpha have {message}; give each its own"
     assert mistakes(guests) == [sentence]
     assert mistakes(guests, works_on=GUESTS, limit="database") == [sentence]
     assert mistakes(guests, limit="beta") == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"host_port": 8080}, {"host_port": 8081}),
+        ({"host_port": 8080}, {"host_port": 8080, "next_free": True}),
+        ({"host_port": 8080}, {"host_port": 8080, "address": "192.0.2.1"}),
+    ],
+)
+def test_ports_of_a_host_may_differ(first: dict[str, Any], second: dict[str, Any]) -> None:
+    guests = {"web": {"vm_forwards": [first]}, "database": {"vm_forwards": [second]}}
+    assert mistakes({name: {"virtiofs_host": "alpha", **guest} for name, guest in guests.items()}) == []
+
+
+@pytest.mark.parametrize(("option", "value"), [("tag", "project"), ("mount_point", "/srv/project")])
+def test_the_shares_of_a_guest_differ(option: str, value: str) -> None:
+    shares = [{"source": "/srv/a", option: value}, {"source": "/srv/b", option: value}, {"source": "/srv/c"}]
+    guests = {name: {"virtiofs_host": "alpha", "vm_extra_shares": shares} for name in ("web", "database")}
+    sentence = f"guest web has several vm_extra_shares with {option} {value}; give each its own"
+    assert mistakes(guests, works_on=GUESTS, limit="web") == [sentence]
+
+
+@pytest.mark.parametrize("value", [Undefined(), "text", [7], [[{"tag": "a"}]], {"tag": "a"}, None])
+@pytest.mark.parametrize("option", ["vm_forwards", "vm_extra_shares"])
+def test_a_list_that_is_none_is_left_to_the_role(option: str, value: Any) -> None:
+    guests = {name: {"virtiofs_host": "alpha", option: value} for name in ("web", "database")}
+    assert mistakes(guests) == []
 
 
 def test_the_name_of_a_guest_is_that_of_its_domain() -> None:

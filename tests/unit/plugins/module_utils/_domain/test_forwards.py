@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,10 +33,21 @@ def resolved(forwards: list[dict[str, Any]], taken: set[int], seen: Observed | N
         ([NEXT, {**NEXT, "guest_port": 80}], set(), [22220, 22221]),
         ([NEXT, {**NEXT, "guest_port": 80}], {22221}, [22220, 22222]),
         ([SSH, {**NEXT, "guest_port": 80}], set(), [22220, 22221]),
+        ([NEXT, {**SSH, "guest_port": 80}], set(), [22221, 22220]),
+        ([NEXT, {**SSH, "host_port": 8022}], set(), [22220, 8022]),
     ],
 )
 def test_ports_of_a_new_domain(forwards: list[dict[str, Any]], taken: set[int], expected: list[int]) -> None:
     assert resolved(forwards, taken) == expected
+
+
+@pytest.mark.parametrize(("running", "taken"), [(True, {22220, 8022}), (False, set())])
+def test_two_ports_of_one_port_of_the_guest_are_kept(running: bool, taken: set[int]) -> None:
+    seen = observed("libvirt-11.3", "store", running=running)
+    both = [NEXT, {**SSH, "host_port": 8022}]
+    interfaces = [{"forwards": [{**forward, "address": "127.0.0.1"} for forward in both]}]
+    seen = replace(seen, persistent=SimpleNamespace(interfaces=lambda: interfaces))  # type: ignore[arg-type]
+    assert resolved(both, taken, seen) == [22220, 8022]
 
 
 @pytest.mark.parametrize("running", [True, False])

@@ -86,3 +86,44 @@ class Domain:
 )
 def test_addresses_leave_the_gateway_only_as_addresses(reported: list[str], believed: list[str]) -> None:
     assert gateway._addresses(Domain(*reported), 0) == believed
+
+
+def encoded(text: bytes) -> str:
+    return base64.b64encode(text).decode()
+
+
+def test_a_script_is_asked_for_in_the_agents_words() -> None:
+    asked = []
+
+    def ask(question: str) -> str:
+        asked.append(json.loads(question))
+        return json.dumps({"return": {"pid": 7}})
+
+    assert GuestAgent(ask).start("echo $1", "a b") == 7
+    GuestAgent(ask).ended(7)
+    arguments = {"path": "/bin/sh", "arg": ["-c", "echo $1", "sh", "a b"], "capture-output": True}
+    assert asked == [
+        {"execute": "guest-exec", "arguments": arguments},
+        {"execute": "guest-exec-status", "arguments": {"pid": 7}},
+    ]
+
+
+@pytest.mark.parametrize("answer", [None, 7, [7], {}, {"pid": "7"}, {"pid": None}, *hostile.TEXTS], ids=hostile.label)
+def test_a_script_without_a_process_is_not_started(answer: Any) -> None:
+    assert GuestAgent(Agent(guest_exec=answer)).start("true") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "ended"),
+    [
+        ({"exited": True, "exitcode": 0}, (0, "", "")),
+        ({"exited": True, "exitcode": 3, "out-data": encoded(b"a"), "err-data": encoded(b"b")}, (3, "a", "b")),
+        ({"exited": True, "signal": 9}, (-1, "", "")),
+        ({"exited": True, "exitcode": "0", "out-data": "!", "err-data": ["b"]}, (-1, "", "")),
+        ({"exited": True, "exitcode": 0, "out-data": encoded(b"\xff" + b"x" * 20000)}, (0, "\ufffd" + "x" * 16383, "")),
+        *((answer, None) for answer in (None, 7, [], {}, {"exited": False}, {"exited": 1}, *hostile.TEXTS)),
+    ],
+    ids=hostile.label,
+)
+def test_how_a_script_ended(status: Any, ended: Any) -> None:
+    assert GuestAgent(Agent(guest_exec_status=status)).ended(7) == ended
