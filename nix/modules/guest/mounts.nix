@@ -69,7 +69,10 @@ in
           ${cfg.storeImageMount} = {
             device = "/dev/disk/by-uuid/${storeImageUuid}";
             fsType = "erofs";
-            options = [ "ro" ];
+            options = [
+              "ro"
+              "dax=always" # on a disk, erofs turns this off
+            ];
             noCheck = true; # nothing ever writes to it
             neededForBoot = true;
           };
@@ -77,7 +80,9 @@ in
 
         boot.initrd.availableKernelModules = [
           "erofs"
+          "nd_pmem"
           "virtio_blk"
+          "virtio_pmem"
         ];
       })
     ]

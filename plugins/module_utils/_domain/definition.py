@@ -213,6 +213,8 @@ def _set_disks(document: DomainXml, wanted: Options, host: Host) -> None:
     current = {disk_key(disk): disk for disk in document.disks()}
     for disk in wanted.get("disks") or ():
         there = current.get(disk_key(disk))
+        if disk.get("pmem"):
+            _check_pmem(disk, host, wanted["name"])
         if there is None:
             image = host.images.get(disk_key(disk))
             image_format = _adopted_format(disk, image, host, wanted["name"]) if image else disk.get("format")
@@ -229,6 +231,20 @@ def _set_disks(document: DomainXml, wanted: Options, host: Host) -> None:
                     fix="Use a new disk, or omit the option.",
                     domain=wanted["name"],
                 )
+        if disk.get("pmem") is not None and disk["pmem"] != there["pmem"]:
+            document.set_pmem(there["target"], disk["pmem"])
+    document.place_pmem({key: image.size for key, image in host.images.items()})
+
+
+def _check_pmem(disk: Options, host: Host, domain: str) -> None:
+    """Guests map persistent memory in sections of 2 MiB."""
+    image = host.images.get(disk_key(disk))
+    if image is None or image.size < 2 or image.size % 2:
+        raise InvalidInput(
+            f"disk {disk_key(disk)}: pmem requires an existing image with a size that is a multiple of 2 MiB",
+            fix="Omit pmem, or use an image that the module store_image has made.",
+            domain=domain,
+        )
 
 
 def _adopted_format(disk: Options, image: DiskImage, host: Host, domain: str) -> str:
