@@ -217,6 +217,12 @@ def _set_disks(document: DomainXml, wanted: Options, host: Host) -> None:
             _check_pmem(disk, host, wanted["name"])
         if there is None:
             image = host.images.get(disk_key(disk))
+            if image and image.is_shared and not disk.get("read_only"):
+                raise InvalidInput(
+                    f"disk {disk_key(disk)} is a file with several names, which other domains may use",
+                    fix="Set read_only to true, or copy the file.",
+                    domain=wanted["name"],
+                )
             image_format = _adopted_format(disk, image, host, wanted["name"]) if image else disk.get("format")
             document.add_disk(
                 {**disk, "format": image_format},

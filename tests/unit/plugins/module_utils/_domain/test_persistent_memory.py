@@ -133,3 +133,10 @@ def test_the_guest_could_not_map_an_image_of_any_size(size: int) -> None:
 def test_a_missing_image_does_not_become_memory() -> None:
     with pytest.raises(InvalidInput, match="pmem requires an existing image"):
         plan_domain(task(), NEW, TRIXIE)
+
+
+def test_no_guest_writes_to_an_image_that_others_share() -> None:
+    shared = replace(TRIXIE, images={PATH: DiskImage(300, "raw", is_shared=True)})
+    with pytest.raises(InvalidInput, match=f"disk {PATH} is a file with several names"):
+        plan_domain(domain("vm", disks=[{"path": PATH, "format": "raw"}]), NEW, shared)
+    assert "Define" in steps(plan_domain(task(), NEW, shared))
