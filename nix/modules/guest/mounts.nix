@@ -84,6 +84,9 @@ in
           "virtio_blk"
           "virtio_pmem"
         ];
+
+        # 4 MiB instead of 64, which a guest with memory below 4 GiB would reserve because persistent memory lies above.
+        boot.kernelParams = [ "swiotlb=2048" ];
       })
     ]
   );
