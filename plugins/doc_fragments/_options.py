@@ -304,6 +304,14 @@ disks:
         - Whether the guest can only read the disk. The host enforces this. An image that all users of the host may read
           keeps its owner, so QEMU cannot write to it either.
       type: bool
+    pmem:
+      description:
+        - Whether the guest has the image as persistent memory (C(/dev/pmem0)) instead of a disk. A file system with
+          DAX, such as erofs, then reads from the page cache of the host, which all guests with the same image share.
+        - Requires QEMU 6.0 and an existing image at C(path) whose size is a multiple of 2 MiB, with C(format=raw)
+          and C(read_only=true). The host enforces that the guest only reads.
+        - libvirt has no XML for read-only access, so the device is on QEMU's command line.
+      type: bool
     backing:
       description: Backing image of a new image. It is never written to.
       type: path

@@ -56,8 +56,8 @@ options:
         C(/etc/fstab) mounts the share in the directory, the module uses that one, and does not remove it.
       - On NixOS the mount ends when the guest restarts. A warning contains the option for the guest's configuration
         that keeps the mount.
-      - The domain must be running. What prevents the mount is reported before the share is changed, unless only the
-        guest's kernel finds it.
+      - The domain must be running. The module reports an obstacle to the mount before it changes the share, unless only
+        the guest's kernel finds the obstacle.
       - A mount of the share in another directory is left as it is.
     type: str
   mount_timeout:

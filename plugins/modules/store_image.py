@@ -16,6 +16,8 @@ description:
     directory of the image hides what the share has at the same path, so a store path is never a mixture of both.
   - The image is made again when the closure has other paths, or when a path was rebuilt with other contents. A new
     image replaces the previous one in one step, and a running guest keeps the image that it was started with.
+  - Images in one directory with the same contents are one file with several names, which exists until the last name
+    is removed.
   - The role P(keystone.virtiofs.vm#role) makes an image of C(vm_store_image) and adds it to the VM's disks.
   - Requires root, Nix and C(mkfs.erofs) on the machine that runs it, and twice as much free space as the closure takes.
 author: keystone contributors (@ncrmro)

@@ -62,7 +62,8 @@ def test_a_store_image_lies_between_the_own_store_and_the_share(world: World, tm
     assert units.problems() == []
     mount = units.mounts["/sysroot/sysroot/nix/.store-image"]
     assert (mount["What"], mount["Type"]) == (f"/dev/disk/by-uuid/{image.UUID}", "erofs")
-    assert "ro" in units.options(mount["Where"])
+    assert {"ro", "dax"} <= set(units.options(mount["Where"]))
+    assert "swiotlb=2048" in world.guest("boot.kernelParams", "storeImage = true;")
     layers = f"/sysroot/nix/store:/sysroot/sysroot/nix/.store-image:/sysroot{RO}"
     assert units.options("/sysroot/nix/store")["lowerdir"] == layers
 

@@ -69,7 +69,10 @@ in
           ${cfg.storeImageMount} = {
             device = "/dev/disk/by-uuid/${storeImageUuid}";
             fsType = "erofs";
-            options = [ "ro" ];
+            options = [
+              "ro"
+              "dax=always" # on a disk, erofs turns this off
+            ];
             noCheck = true; # nothing ever writes to it
             neededForBoot = true;
           };
@@ -77,8 +80,13 @@ in
 
         boot.initrd.availableKernelModules = [
           "erofs"
+          "nd_pmem"
           "virtio_blk"
+          "virtio_pmem"
         ];
+
+        # 4 MiB instead of 64, which a guest with memory below 4 GiB would reserve because persistent memory lies above.
+        boot.kernelParams = [ "swiotlb=2048" ];
       })
     ]
   );

@@ -131,9 +131,9 @@ in
       default = false;
       example = true;
       description = ''
-        Whether the domain has a disk with an image of store paths, which `vm_store_image` of the Ansible role `vm`
-        provides. The guest reads these paths as fast as from a local disk, and all others through the share. Without the
-        image the guest does not boot.
+        Whether the domain has a disk, or persistent memory, with an image of store paths, which `vm_store_image` of the
+        Ansible role `vm` provides. The guest reads these paths as fast as from a local disk, and all others through the
+        share. Without the image the guest does not boot. Requires a kernel with `CONFIG_FS_DAX`, which NixOS has.
       '';
     };
 

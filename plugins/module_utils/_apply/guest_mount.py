@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Mount a share in the guest, and at each of its boots, through the guest's agent.
 
-A unit of systemd is a file of its own, so no file of the guest's user is edited. NixOS has no place for one beside its
-configuration: there the unit lasts until the guest restarts.
+A unit of systemd is a file of its own, so no file of the guest's user is edited. On NixOS, units come
+from the configuration only, so the unit lasts until the guest restarts.
 """
 
 from __future__ import annotations

@@ -213,8 +213,16 @@ def _set_disks(document: DomainXml, wanted: Options, host: Host) -> None:
     current = {disk_key(disk): disk for disk in document.disks()}
     for disk in wanted.get("disks") or ():
         there = current.get(disk_key(disk))
+        if disk.get("pmem"):
+            _check_pmem(disk, host, wanted["name"])
         if there is None:
             image = host.images.get(disk_key(disk))
+            if image and image.is_shared and not disk.get("read_only"):
+                raise InvalidInput(
+                    f"disk {disk_key(disk)} is a file with several names, which other domains may use",
+                    fix="Set read_only to true, or copy the file.",
+                    domain=wanted["name"],
+                )
             image_format = _adopted_format(disk, image, host, wanted["name"]) if image else disk.get("format")
             document.add_disk(
                 {**disk, "format": image_format},
@@ -229,6 +237,20 @@ def _set_disks(document: DomainXml, wanted: Options, host: Host) -> None:
                     fix="Use a new disk, or omit the option.",
                     domain=wanted["name"],
                 )
+        if disk.get("pmem") is not None and disk["pmem"] != there["pmem"]:
+            document.set_pmem(there["target"], disk["pmem"])
+    document.place_pmem({key: image.size for key, image in host.images.items()})
+
+
+def _check_pmem(disk: Options, host: Host, domain: str) -> None:
+    """Guests map persistent memory in sections of 2 MiB."""
+    image = host.images.get(disk_key(disk))
+    if image is None or image.size < 2 or image.size % 2:
+        raise InvalidInput(
+            f"disk {disk_key(disk)}: pmem requires an existing image with a size that is a multiple of 2 MiB",
+            fix="Omit pmem, or use an image that the module store_image has made.",
+            domain=domain,
+        )
 
 
 def _adopted_format(disk: Options, image: DiskImage, host: Host, domain: str) -> str:

@@ -60,6 +60,7 @@ class DiskImage:
     flaw: str = ""  # why its header must not be followed
     is_block_device: bool = False
     is_public: bool = False  # every user of the host may read it
+    is_shared: bool = False  # the file has other names, by which other domains may use it
 
 
 class Resolved(NamedTuple):

@@ -39,12 +39,13 @@ def stale_options(wanted: Options, document: DomainXml, live: DomainXml) -> list
     ]
     if wanted.get("xml") and document.template != live.template:
         stale.append("xml: the running domain was started from an earlier version")
-    attached = {disk_key(disk) for disk in live.disks()}
-    stale += [
-        f"disks: {disk_key(disk)} is not attached"
-        for disk in wanted.get("disks") or ()
-        if disk_key(disk) not in attached
-    ]
+    attached = {disk_key(disk): disk for disk in live.disks()}
+    for disk in wanted.get("disks") or ():
+        key = disk_key(disk)
+        if key not in attached:
+            stale.append(f"disks: {key} is not attached")
+        elif disk.get("pmem") is not None and disk["pmem"] != attached[key]["pmem"]:
+            stale.append(f"disks: pmem of {key} differs in the running domain")
     if wanted.get("interfaces") is not None:
         running = live.interfaces()
         if any(interface not in running for interface in document.interfaces()):

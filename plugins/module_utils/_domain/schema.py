@@ -196,6 +196,7 @@ DISK: tuple[Field, ...] = (
     Field("size", type="int", check=between(1, 2**30, "MiB")),
     Field("format", "driver/@type", choices=("qcow2", "raw"), initial="qcow2"),
     Field("read_only", "readonly", codecs.ELEMENT, "bool"),
+    Field("pmem", "source/slices", codecs.PMEM, "bool"),
     Field("backing", type="path", check=check_absolute),
     Field("backing_format", choices=("qcow2", "raw")),
     Field("bus", "target/@bus", choices=("virtio", "sata"), initial="virtio"),

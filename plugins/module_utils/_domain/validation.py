@@ -29,6 +29,8 @@ def check_domain(wanted: Options) -> None:
         given = [option for option in ("path", "pool", "volume") if disk.get(option)]
         if given not in (["path"], ["pool", "volume"]):
             found.append("disks: exactly one of path, or pool and volume, is required")
+        if disk.get("pmem") and not (disk.get("path") and disk.get("format") == "raw" and disk.get("read_only")):
+            found.append("disks: pmem requires path, format raw and read_only")
     found += _interface_problems(wanted.get("interfaces") or [])
     if wanted.get("secure_boot") not in (None, "off") and wanted.get("firmware") == "bios":
         found.append("secure_boot: needs firmware uefi")

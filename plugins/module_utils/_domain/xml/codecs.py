@@ -14,7 +14,7 @@ from typing import Any, Callable
 from ..state_paths import bound_source, wrapper_flags
 from ..values import CPU_MODES, plain_path
 from .disks import read_medium, write_medium
-from .memory import read_memory, write_memory
+from .memory import read_memory, read_pmem, write_memory, write_pmem
 from .places import Element, drop, ensure, etree, get, get_number, invalid_place, put
 
 
@@ -262,6 +262,8 @@ WRAPPER_VALUE = Codec(lambda share, place: _flags(share).get(place))
 WRAPPER_SWITCH = Codec(lambda share, place: place in _flags(share))
 
 # Options of a disk.
+
+PMEM = Codec(read_pmem, write_pmem)
 
 
 def _read_disk_path(disk: Element, place: str) -> str | None:

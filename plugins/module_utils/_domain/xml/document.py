@@ -333,6 +333,15 @@ class DomainXml:
         if keep_owner:
             etree.SubElement(ensure(disk, "source"), "seclabel", model="dac", relabel="no")
 
+    def set_pmem(self, target: str, value: bool) -> None:
+        """Whether the disk with a target is persistent memory."""
+        element = next(e for e in self._disk_elements() if get(e, "target/@dev") == target)
+        memory.write_pmem(element, "source/slices", value)
+
+    def place_pmem(self, sizes: Mapping[str, int]) -> None:
+        """Follow the disks that are persistent memory, their sizes in MiB by path, and the domain's own memory."""
+        memory.write_pmem_devices(self.root, sizes)
+
     def set_medium(self, path: str) -> None:
         """The medium of the CD-ROM drive; an empty path ejects it."""
         write_medium(self.root, path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How much memory a domain has, and whether its virtiofs daemons can share it.
+"""How much memory a domain has, whether its virtiofs daemons can share it, and which disks are persistent memory.
 
 The memory of a domain with NUMA cells is the sum of the cells and of the memory devices (dimms): libvirt then ignores
 what <memory> says (virDomainDefPostParseMemory).
@@ -7,8 +7,24 @@ what <memory> says (virDomainDefPostParseMemory).
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from ..._errors import InvalidInput
-from .places import Element, drop, get, get_number, invalid_place, put
+from ..values import plain_path
+from .places import (
+    Element,
+    add_arguments,
+    arguments,
+    drop,
+    drop_arguments,
+    ensure,
+    etree,
+    get,
+    get_number,
+    invalid_place,
+    put,
+)
 
 _CELLS = "cpu/numa/cell"
 _DEVICES = "devices/memory"
@@ -106,3 +122,58 @@ def share_memory(root: Element) -> None:
 
 def _ram_devices(root: Element) -> list[Element]:
     return [device for device in root.iterfind(_DEVICES) if device.get("model") in _RAM_DEVICES]
+
+
+# A disk as persistent memory. libvirt's <memory> opens the file for writing, so the guest could change it. The disk
+# stays in the XML because libvirt's security drivers let QEMU open only the files there. As a disk, the guest sees no
+# more than a sector before any superblock, so that the contents are on one device.
+_SECTOR = "512"
+
+
+def read_pmem(disk: Element, place: str) -> bool:
+    return get(disk, f"{place}/slice/@size") == _SECTOR
+
+
+def write_pmem(disk: Element, place: str, value: bool) -> None:
+    """The disk's part; ``write_pmem_devices`` has to follow."""
+    drop(disk, place)
+    if value:
+        etree.SubElement(ensure(disk, place), "slice", type="storage", offset="0", size=_SECTOR)
+
+
+def write_pmem_devices(root: Element, sizes: Mapping[str, int]) -> None:
+    """Give the guest each disk that is persistent memory as such; ``sizes`` in MiB by path, where they are known."""
+    present = _pmem_sizes(root)
+    known = {**present, **sizes}
+    disks = (disk for disk in root.iterfind("devices/disk") if read_pmem(disk, "source/slices"))
+    paths = [plain_path(get(disk, "source/@file") or "") for disk in disks]
+    wanted = _pmem_arguments(root, {path: known[path] for path in paths if path in known})
+    if not wanted and not present:
+        return  # what looks like the collection's is the user's
+    if wanted != [pair for pair in arguments(root) if _is_pmem(*pair)]:
+        drop_arguments(root, _is_pmem)
+        add_arguments(root, *(argument for pair in wanted for argument in pair))
+
+
+def _pmem_arguments(root: Element, sizes: Mapping[str, int]) -> list[tuple[str, str]]:
+    found = []
+    for index, (path, size) in enumerate(sizes.items()):
+        name = f"keystone-pmem{index}"
+        # Opened for reading and mapped without write access: neither the guest nor its virtiofsd can change the file.
+        backend = f"memory-backend-file,id={name},share=on,readonly=on,size={size}M,mem-path={path.replace(',', ',,')}"
+        # The slots of user networking, which needs an address for the same reason, end at 0x17.
+        found += [("-object", backend), ("-device", f"virtio-pmem-pci,memdev={name},addr={0x18 + index:#x}")]
+    ram = max(read_memory(root, "memory") or 0, _kib(root, "maxMemory", "maxMemory/@unit") // 2**10)
+    return [("-m", f"maxmem={ram + sum(sizes.values())}M"), *found] if found else []
+
+
+def _is_pmem(option: str, value: str) -> bool:
+    return (option == "-m" and value.startswith("maxmem=")) or (
+        option in ("-object", "-device") and re.search(r"\b(id|memdev)=keystone-pmem\d+", value) is not None
+    )
+
+
+def _pmem_sizes(root: Element) -> dict[str, int]:
+    pattern = r"memory-backend-file,id=keystone-pmem\d+,.*?size=(\d+)M,mem-path=(.*)"
+    matches = (re.fullmatch(pattern, value) for _option, value in arguments(root))
+    return {match[2].replace(",,", ","): int(match[1]) for match in matches if match}

@@ -14,11 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..schema import INTERFACE, read_fields
-from .places import Element, drop, ensure, etree, get, put
-
-QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
-_ARG = f"{{{QEMU_NAMESPACE}}}arg"
-_COMMANDLINE = f"{{{QEMU_NAMESPACE}}}commandline"
+from .places import Element, add_arguments, arguments, drop, drop_arguments, ensure, etree, get, put
 
 
 def mac_for(name: str, index: int) -> str:
@@ -47,19 +43,15 @@ def write_interfaces(root: Element, wanted: list[dict[str, Any]]) -> None:
     _set_forwarded(root, [interface for interface in wanted if interface["forwards"] or interface["restrict"]])
 
 
-def _arguments(root: Element) -> list[str]:
-    return [argument.get("value") or "" for argument in root.iterfind(f"{_COMMANDLINE}/{_ARG}")]
-
-
 def _forwarded_interfaces(root: Element) -> list[dict[str, Any]]:
-    arguments = _arguments(root)
+    values = [value for _option, value in arguments(root)]
     devices = {}
-    for argument in arguments:
+    for argument in values:
         match = re.fullmatch(r"([^,]+),netdev=(keystone\d+),mac=([^,]+).*", argument)
         if match:
             devices[match[2]] = (match[1], match[3])
     found = []
-    for argument in arguments:
+    for argument in values:
         match = re.fullmatch(r"user,id=(keystone\d+)(.*)", argument)
         if match and match[1] in devices:
             device, mac = devices[match[1]]
@@ -78,7 +70,7 @@ def _forwarded_interfaces(root: Element) -> list[dict[str, Any]]:
 
 
 def _set_forwarded(root: Element, wanted: list[dict[str, Any]]) -> None:
-    _drop_forwarded(root)
+    drop_arguments(root, _is_forwarded)
     for index, interface in enumerate(wanted):
         restrict = ",restrict=on" if interface["restrict"] else ""
         forwards = "".join(
@@ -88,7 +80,7 @@ def _set_forwarded(root: Element, wanted: list[dict[str, Any]]) -> None:
         device = "virtio-net-pci" if interface["model"] == "virtio" else interface["model"]
         # QEMU places legacy -device arguments before libvirt's own devices: without an address it would take a
         # slot that libvirt gave away. libvirt fills slots from the bottom, 0x10 and up stay free.
-        _add_arguments(
+        add_arguments(
             root,
             "-netdev",
             f"user,id=keystone{index}{restrict}{forwards}",
@@ -97,26 +89,8 @@ def _set_forwarded(root: Element, wanted: list[dict[str, Any]]) -> None:
         )
 
 
-def _add_arguments(root: Element, *values: str) -> None:
-    line = root.find(_COMMANDLINE)
-    if line is None:
-        line = etree.SubElement(root, _COMMANDLINE, nsmap={"qemu": QEMU_NAMESPACE})
-    for value in values:
-        etree.SubElement(line, _ARG, value=value)
-
-
-def _drop_forwarded(root: Element) -> None:
-    line = root.find(_COMMANDLINE)
-    if line is None:
-        return
-    arguments = line.findall(_ARG)
-    for option, value in zip(arguments, arguments[1:]):
-        ours = re.search(r"\b(id|netdev)=keystone\d+", value.get("value") or "")
-        if option.get("value") in ("-netdev", "-device") and ours:
-            line.remove(option)
-            line.remove(value)
-    if not len(line):
-        root.remove(line)
+def _is_forwarded(option: str, value: str) -> bool:
+    return option in ("-netdev", "-device") and re.search(r"\b(id|netdev)=keystone\d+", value) is not None
 
 
 def _read_forwards(text: str) -> list[dict[str, Any]]:

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read and write a place in XML: ``a/b/@attribute``, or ``a/b`` for the text of an element. Needs lxml."""
+"""Read and write a place in XML: ``a/b/@attribute``, or ``a/b`` for the text of an element. Needs lxml.
+
+What libvirt's XML cannot express is a pair of arguments, such as ("-device", "..."), on QEMU's command line.
+"""
 
 from __future__ import annotations
 
 import re
 import traceback
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -20,8 +24,12 @@ from ..._errors import InvalidInput
 
 __all__ = [
     "LXML_IMPORT_ERROR",
+    "QEMU_NAMESPACE",
     "Element",
+    "add_arguments",
+    "arguments",
     "drop",
+    "drop_arguments",
     "ensure",
     "etree",
     "get",
@@ -125,3 +133,36 @@ def drop(parent: Element, path: str) -> None:
     """Remove every element at a path below its parent."""
     for element in parent.findall(path):
         element.getparent().remove(element)
+
+
+QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+_ARG = f"{{{QEMU_NAMESPACE}}}arg"
+_COMMANDLINE = f"{{{QEMU_NAMESPACE}}}commandline"
+
+
+def arguments(root: Element) -> list[tuple[str, str]]:
+    """Each argument on QEMU's command line with the one after it."""
+    values = [argument.get("value") or "" for argument in root.iterfind(f"{_COMMANDLINE}/{_ARG}")]
+    return list(zip(values, values[1:]))
+
+
+def add_arguments(root: Element, *values: str) -> None:
+    line = root.find(_COMMANDLINE)
+    if line is None:
+        line = etree.SubElement(root, _COMMANDLINE, nsmap={"qemu": QEMU_NAMESPACE})
+    for value in values:
+        etree.SubElement(line, _ARG, value=value)
+
+
+def drop_arguments(root: Element, is_ours: Callable[[str, str], bool]) -> None:
+    """Remove the pairs of arguments that are the collection's; all others are the user's."""
+    line = root.find(_COMMANDLINE)
+    if line is None:
+        return
+    elements = line.findall(_ARG)
+    for option, value in zip(elements, elements[1:]):
+        if is_ours(option.get("value") or "", value.get("value") or ""):
+            line.remove(option)
+            line.remove(value)
+    if not len(line):
+        root.remove(line)

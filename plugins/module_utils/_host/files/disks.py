@@ -39,12 +39,19 @@ def read_image(path: str, image_format: str | None = None) -> DiskImage | None:
     with _open(path) as descriptor:
         if descriptor is None:
             return None
-        mode = os.fstat(descriptor).st_mode
+        status = os.fstat(descriptor)
+        mode = status.st_mode
         is_block_device = stat.S_ISBLK(mode)
         is_public = bool(mode & stat.S_IROTH) and not is_block_device
         known = image_format or ("raw" if is_block_device else _recorded_format(descriptor))
         if known == "raw" or (not known and os.pread(descriptor, 4, 0) != qcow2.MAGIC):
-            return DiskImage(_length(descriptor), "raw", is_block_device=is_block_device, is_public=is_public)
+            return DiskImage(
+                _length(descriptor),
+                "raw",
+                is_block_device=is_block_device,
+                is_public=is_public,
+                is_shared=stat.S_ISREG(mode) and status.st_nlink > 1,
+            )
         header = _header(path, descriptor)
         return DiskImage(
             header.size // MIB,

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from .closure import read_closure
 UUID = "6b657973-746f-6e65-7374-6f7265696d67"
 # Where the superblock of an erofs has its UUID, in bytes.
 _UUID_OFFSET = 1024 + 48
+# Guests map persistent memory in sections of this size, in bytes.
+_SECTION = 2 * 2**20
 
 
 class StoreImage:
@@ -38,10 +42,10 @@ class StoreImage:
 
     def refuse_other_files(self) -> None:
         """Raise InvalidInput when the path has something else than a store image, such as the disk of a VM."""
-        if os.path.lexists(self.path) and not (self.path.is_file() and self._has_uuid()):
+        if os.path.lexists(self.path) and not (self.path.is_file() and self.has_uuid()):
             raise InvalidInput(f"path {self.path} exists and is not a store image", fix="Choose another path.")
 
-    def _has_uuid(self) -> bool:
+    def has_uuid(self) -> bool:
         with self.path.open("rb") as image:
             image.seek(_UUID_OFFSET)
             return image.read(16).hex() == UUID.replace("-", "")
@@ -65,23 +69,33 @@ class StoreImage:
     def make(self, closure: Mapping[str, str], store_root: str, timeout: float) -> None:
         """Replace the image in one step; a running guest keeps the file that it was started with."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive(f"store-image:{self.path}"):
+        with exclusive(self._lock()):
             writing.remove_leftovers(writing.leftover_files(self.list))
             with writing.scratch_directory(self.path) as scratch:
                 self._make(scratch, closure, store_root, timeout)
 
+    def _lock(self) -> str:
+        """The lock of all images in the directory, so that the second of two equal images finds the first."""
+        return f"store-images:{self.path.parent}"
+
     def _make(self, scratch: Path, closure: Mapping[str, str], store_root: str, timeout: float) -> None:
         tree, image = scratch / "tree", scratch / "image"
-        tree.mkdir(mode=0o755)
-        _stage([f"{store_root.rstrip('/')}{path}" for path in closure], tree, timeout)
-        _write(tree, image, timeout)
+        if not self._link_equal(describe(closure), image):
+            tree.mkdir(mode=0o755)
+            _stage([f"{store_root.rstrip('/')}{path}" for path in closure], tree, timeout)
+            _write(tree, image, timeout)
         # The list is written last: after an interrupted run the image is made again.
         self.list.unlink(missing_ok=True)
         image.replace(self.path)
         writing.replace_file(self.list, describe(closure).encode(), 0o644)
 
+    def _link_equal(self, contents: str, link: Path) -> bool:
+        """Give an equal image in the directory a second name: one file, and one page cache for all guests."""
+        lists = (path for path in sorted(self.path.parent.glob("*.paths")) if path != self.list and _is_own(path))
+        return any(_link_image(path.with_suffix(""), link) for path in lists if path.read_text() == contents)
+
     def remove_unfinished(self) -> None:
-        with exclusive(f"store-image:{self.path}"):
+        with exclusive(self._lock()):
             writing.remove_leftovers(self.unfinished())
 
     def remove(self) -> None:
@@ -89,6 +103,21 @@ class StoreImage:
         self.path.unlink(missing_ok=True)
         self.list.unlink(missing_ok=True)
         writing.remove_leftovers(self.unfinished())
+
+
+def _is_own(path: Path) -> bool:
+    """Whether no other user can have written a file; the owner of a directory can have moved any file to the path."""
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
+def _link_image(image: Path, link: Path) -> bool:
+    with suppress(OSError):  # the image was removed, or has too many names, or its file system has no hard links
+        os.link(image, link, follow_symlinks=False)
+        if _is_own(link) and StoreImage(str(link)).has_uuid():
+            return True
+        link.unlink()
+    return False
 
 
 def manage(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -173,8 +202,10 @@ def _stage(sources: list[str], tree: Path, timeout: float) -> None:
 def _write(tree: Path, image: Path, timeout: float) -> None:
     """Write an image of a directory to the disk."""
     # Every store path has root as its owner and 1 as its time, so no inode has to store them.
-    options = ["--quiet", "--all-root", "-T1", f"-U{UUID}"]
+    # Files whose ends share a block with their inode could not be mapped.
+    options = ["--quiet", "--all-root", "-T1", f"-U{UUID}", "-Enoinline_data"]
     _commands.check(["mkfs.erofs", *options, image.name, tree.name], timeout=timeout, directory=tree.parent)
+    os.truncate(image, -(-image.stat().st_size // _SECTION) * _SECTION)
     image.chmod(0o444)
     # Otherwise a power cut could leave an incomplete image with a complete list.
     with image.open("rb") as written:

@@ -109,11 +109,11 @@ def test_check_mode_predicts_the_run_and_a_second_run_changes_nothing(
     monkeypatch.setattr(Executor, "_step", lambda _executor, _name, action: guest.log.append(type(action).__name__))
     guest.is_mounted = state == "absent"
     options = mounted if state == "present" else {**MOUNTED, "state": "absent"}
-    foretold = run(share, check=True, **options)
+    predicted = run(share, check=True, **options)
     assert guest.log == [f"{state} check"]
     assert guest.is_mounted is (state == "absent")
     done = run(share, **options)
-    assert [foretold[key] for key in ("changed", "actions", "diff")] == [
+    assert [predicted[key] for key in ("changed", "actions", "diff")] == [
         done[key] for key in ("changed", "actions", "diff")
     ]
     assert guest.is_mounted is (state == "present")

@@ -28,7 +28,7 @@ from hypothesis import settings
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils import _commands
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain import schema
-from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.network import QEMU_NAMESPACE as QEMU
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.places import QEMU_NAMESPACE as QEMU
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host import kvm, probe
 from ansible_collections.keystone.virtiofs.tests.unit.hostile import TREE, VALUES, label, tree
 from ansible_collections.keystone.virtiofs.tests.unit.plugins.modules.conftest import NO_URI

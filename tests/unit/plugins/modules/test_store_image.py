@@ -18,7 +18,7 @@ from ansible_collections.keystone.virtiofs.plugins.module_utils._host import lim
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.store import image as images
 from ansible_collections.keystone.virtiofs.plugins.modules import store_image
 
-TOOLS = ("nix-store", "nix-instantiate", "mkfs.erofs", "fsck.erofs")
+TOOLS = ("nix-store", "nix-instantiate", "mkfs.erofs", "fsck.erofs", "dump.erofs")
 MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root may set trusted attributes"),
@@ -169,6 +169,54 @@ def test_a_second_run_changes_nothing(make: Run, path: Path) -> None:
     result = make()
     assert (result["changed"], result["store_path_count"]) == (False, 2)
     assert path.stat().st_ino == made.st_ino
+
+
+def test_guests_with_the_same_closure_share_one_file(make: Run, run: Run, path: Path) -> None:
+    other = str(path.with_name("mail-store.erofs"))
+    make()
+    assert make(path=other)["changed"]
+    assert Path(other).samefile(path)
+    assert not make(path=other)["changed"]
+    assert run(state="absent")["changed"]
+    assert Path(other).stat().st_nlink == 1, "the other guest keeps its image, and is the last that has it"
+
+
+def test_a_guest_with_another_closure_leaves_the_shared_file(make: Run, run: Run, store: Store, path: Path) -> None:
+    other = path.with_name("mail-store.erofs")
+    make()
+    make(path=str(other))
+    before = other.read_bytes()
+    run(store_paths=[store.library])
+    assert not other.samefile(path)
+    assert other.read_bytes() == before
+
+
+@pytest.mark.parametrize("forged", ["image", "list", "link", "victim"])
+def test_a_file_that_another_user_can_have_written_is_not_shared(
+    make: Run, path: Path, tmp_path: Path, forged: str
+) -> None:
+    """The directory may belong to a user of the host, who may put an image of any contents there."""
+    evil, listed = path.with_name("evil.erofs"), path.with_name("evil.erofs.paths")
+    make(path=str(evil))
+    if forged in ("image", "list"):
+        os.chown(evil if forged == "image" else listed, 1234, 1234)
+    else:
+        evil.unlink()
+        victim = tmp_path / "victim"
+        victim.write_bytes(b"secret" * 1000)
+        evil.symlink_to(victim) if forged == "link" else evil.hardlink_to(victim)
+    assert make()["changed"]
+    assert path.stat().st_nlink == 1
+    assert images.StoreImage(str(path)).has_uuid()
+
+
+def test_a_guest_can_map_the_whole_image(make: Run, store: Store, path: Path) -> None:
+    """Persistent memory has sections of 2 MiB, and a file whose end is next to its inode cannot be mapped."""
+    make()
+    assert path.stat().st_size % 2**21 == 0
+    file = f"--path=/{Path(store.library).name}/folder/file"
+    shown = subprocess.run(["dump.erofs", file, path], capture_output=True, text=True, check=True).stdout
+    assert "Layout: 0 " in shown
 
 
 def test_another_closure_makes_another_image(make: Run, run: Run, store: Store, path: Path, tmp_path: Path) -> None:
@@ -376,8 +424,8 @@ def test_a_command_that_takes_too_long_is_ended(make: Run, path: Path, monkeypat
 
 def test_one_task_at_a_time_makes_an_image(make: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "LOCK_TIMEOUT", 0)
-    with lock.exclusive(f"store-image:{path}"):
-        assert f"has held the lock store-image:{path} for 0 s" in make()["msg"]
+    with lock.exclusive(f"store-images:{path.parent}"):
+        assert f"has held the lock store-images:{path.parent} for 0 s" in make()["msg"]
     assert make()["changed"]
 
 

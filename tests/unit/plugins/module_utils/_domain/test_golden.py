@@ -14,7 +14,12 @@ from typing import Any
 import pytest
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.forwards import resolve_forwards
-from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model import Define, Host, Observed
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.model import (
+    Define,
+    DiskImage,
+    Host,
+    Observed,
+)
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.planner import plan_domain
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.validation import check_domain
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.xml.document import DomainXml
@@ -82,6 +87,13 @@ CASES: dict[str, tuple[Host, dict[str, Any]]] = {
     "everything": (TRIXIE, EVERYTHING),
     "read-only-by-virtiofsd": (TRIXIE, {"shares": [STORE]}),
     "read-only-by-bind-mount": (BOOKWORM, {"shares": [STORE]}),
+    "persistent-memory": (
+        replace(TRIXIE, images={"/srv/a,b.erofs": DiskImage(314, "raw", is_public=True)}),
+        {
+            "disks": [{"path": "/srv/a,b.erofs", "format": "raw", "read_only": True, "pmem": True}],
+            "interfaces": [{"type": "user", "forwards": FORWARDS}],
+        },
+    ),
     "wrapper": (TRIXIE, {"shares": [{**STORE, "cache": "metadata", "inode_file_handles": "mandatory"}]}),
     "idmap": (
         replace(TRIXIE, session=True, state="/home/me/.local/share/keystone-virtiofs"),

@@ -75,6 +75,7 @@ EXAMPLES: dict[str, dict[str, list[Any]]] = {
         "format": ["qcow2", "raw"],
         "bus": ["virtio", "sata"],
         "read_only": [True, False],
+        "pmem": [True, False],
     },
     "INTERFACE": {
         "type": ["network", "bridge", "user"],

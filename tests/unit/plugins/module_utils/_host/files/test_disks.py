@@ -56,6 +56,11 @@ class TestImages:
         head = (tmp_path / "top").read_bytes()[24:32]
         assert int.from_bytes(head, "big") == 2**20 + 512
 
+    def test_a_file_with_several_names_is_shared(self, tmp_path: Path) -> None:
+        base = image(tmp_path, b"", 2**20)
+        (tmp_path / "other").hardlink_to(base)
+        assert disks.read_image(base) == DiskImage(1, "raw", is_shared=True)
+
     def test_a_failure_leaves_nothing(self, tmp_path: Path) -> None:
         with pytest.raises(HostError, match=r"qemu-img create .* failed"):
             disks.create_image(str(tmp_path / "disk"), "qcow2", 2**60, None)
