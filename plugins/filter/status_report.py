@@ -290,7 +290,9 @@ def page(statuses: Sequence[Status], time: str) -> str:
     # Everything in the page is escaped; its policy lets a browser run and load nothing but what is hashed here.
     environment = Environment(autoescape=True, loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined)
     environment.filters["digest"] = _digest
-    rows = [[(cell(status), _sort_key(name, status)) for name, (cell, _) in _COLUMNS.items()] for status in statuses]
+    rows = [
+        [(cell(status), _sort_key(name, status)) for name, (cell, _rank) in _COLUMNS.items()] for status in statuses
+    ]
     return environment.get_template("status.html.j2").render(
         columns=list(_COLUMNS), rows=rows, summary=summary(statuses), problems=problems(statuses), time=time
     )

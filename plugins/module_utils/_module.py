@@ -19,9 +19,6 @@ _NUMBER = re.compile(r"\s*[+-]?[0-9]{1,20}(\.[0-9]{1,20})?\s*", re.ASCII)
 # Neither XML nor an argument of a program can hold these: NUL, and what stands for bytes that are not UTF-8.
 _NO_TEXT = re.compile("[\x00\ud800-\udfff]")
 
-# Before ansible-core 2.19, an exception cannot be returned; Ansible adds its traceback when that is asked for (-vvv).
-_RETURNS_EXCEPTION = "exception" in inspect.signature(AnsibleModule.fail_json).parameters
-
 _FIX = "Correct the option that the message names; ansible-doc describes its values."
 
 
@@ -42,7 +39,8 @@ class Module(AnsibleModule):  # type: ignore[misc]  # ansible has no types
         if "problem" not in values:
             error = VirtiofsError(str(msg).rstrip("."), fix=values.get("fix", _FIX))
             values.update(error.as_result())
-        if not _RETURNS_EXCEPTION:
+        # ansible-core returns exceptions since 2.19; before, it adds the traceback itself with -vvv.
+        if "exception" not in inspect.signature(AnsibleModule.fail_json).parameters:
             values.pop("exception", None)
         super().fail_json(**{"msg": msg, **values})
 

@@ -18,8 +18,9 @@ def check() -> None:
         problem = (
             f"keystone.virtiofs needs Python {needed} or later on the host, and {sys.executable} is Python {found}"
         )
-        print(json.dumps({"failed": True, "msg": f"{problem}. {fix}", "problem": problem, "fix": fix}))
-        sys.exit(1)
+        result = {"failed": True, "msg": f"{problem}. {fix}", "problem": problem, "fix": fix}
+        sys.stdout.write(json.dumps(result))
+        raise SystemExit(1)
 
 
 check()

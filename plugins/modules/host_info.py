@@ -221,7 +221,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ansible_collections.keystone.virtiofs.plugins.module_utils import _python  # noqa: F401  ends on a Python that is too old for the rest
+# Ends on a Python that is too old for the rest.
+from ansible_collections.keystone.virtiofs.plugins.module_utils import _python  # noqa: F401 pylint: disable=unused-import
 from ansible_collections.keystone.virtiofs.plugins.module_utils._features import (
     FEATURES,
     format_version,

@@ -224,7 +224,8 @@ libvirt_message:
 from dataclasses import asdict
 from typing import Any
 
-from ..module_utils import _python  # noqa: F401  ends on a Python that is too old for the rest
+# Ends on a Python that is too old for the rest.
+from ..module_utils import _python  # noqa: F401 pylint: disable=unused-import
 from ..module_utils._apply import task
 from ..module_utils._apply.controller import Controller
 from ..module_utils._domain import schema

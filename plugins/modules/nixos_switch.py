@@ -118,7 +118,8 @@ failed_share:
 from dataclasses import asdict
 from typing import Any
 
-from ..module_utils import _python  # noqa: F401  ends on a Python that is too old for the rest
+# Ends on a Python that is too old for the rest.
+from ..module_utils import _python  # noqa: F401 pylint: disable=unused-import
 from ..module_utils._errors import InvalidInput, VirtiofsError
 from ..module_utils._module import Module
 from ..module_utils._nixos import ssh

@@ -118,7 +118,8 @@ failed_share:
   sample: null
 """
 
-from ..module_utils import _python  # noqa: F401  ends on a Python that is too old for the rest
+# Ends on a Python that is too old for the rest.
+from ..module_utils import _python  # noqa: F401 pylint: disable=unused-import
 from ..module_utils._errors import VirtiofsError
 from ..module_utils._host.store import image
 from ..module_utils._module import Module

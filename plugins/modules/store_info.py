@@ -257,7 +257,8 @@ failed_share:
 
 from pathlib import Path
 
-from ..module_utils import _python  # noqa: F401  ends on a Python that is too old for the rest
+# Ends on a Python that is too old for the rest.
+from ..module_utils import _python  # noqa: F401 pylint: disable=unused-import
 from ..module_utils._guest.store import describe_store
 from ..module_utils._module import Module
 

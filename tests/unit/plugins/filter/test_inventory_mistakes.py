@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ def mistakes(
     guests: dict[str, dict[str, Any]],
     *,
     hosts: tuple[str, ...] = ("alpha", "beta"),
-    works_on: list[str] = BOTH,
+    works_on: Sequence[str] = tuple(BOTH),
     limit: str = "",
     others: dict[str, list[str]] | None = None,
 ) -> list[str]:
@@ -37,7 +38,7 @@ def mistakes(
         **(others or {}),
     }
     hostvars = {**{host: {} for host in hosts}, **guests}
-    return inventory_mistakes(hostvars, groups, works_on, limit.split(",") if limit else groups["all"], limit)
+    return inventory_mistakes(hostvars, groups, list(works_on), limit.split(",") if limit else groups["all"], limit)
 
 
 @pytest.mark.parametrize("works_on", [HOSTS, GUESTS, BOTH])

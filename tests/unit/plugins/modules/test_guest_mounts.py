@@ -40,7 +40,7 @@ class Guest:
         self.answers: dict[str, Any] = {}  # other answers than the proper ones, by command
         self._ended: dict[int, dict[str, Any]] = {}
 
-    def agent(self, _gateway: Gateway, name: str) -> GuestAgent:
+    def agent(self, name: str) -> GuestAgent:
         assert name == "vm"
         return GuestAgent(self._ask)
 
@@ -81,7 +81,7 @@ def guest(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Guest:
     (tmp_path / "source").mkdir()
     (tmp_path / ".local/share/keystone-virtiofs/domains").mkdir(parents=True)
     stand_in = Guest()
-    monkeypatch.setattr(Gateway, "agent", lambda gateway, name: stand_in.agent(gateway, name))
+    monkeypatch.setattr(Gateway, "agent", stand_in.agent)
     run(domain, name="vm", memory=128, state="running", shares=[{"tag": "data", "source": f"{tmp_path}/source"}])
     return stand_in
 
