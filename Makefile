@@ -37,8 +37,9 @@ clean: destroy ## Remove the VM, the test lab and all caches
 ##@ Tests
 .PHONY: test check ruff mypy yamllint ansible-lint shellcheck unit cores sanity nix corpus docs lab molecule bench
 .PHONY: walkthrough pictures generate
+# The longest first, so that none of them is alone at the end.
 test: ## Everything; the scenarios last, as they use all of the machine
-	$(MAKE) --jobs=2 --output-sync=target SIDE_BY_SIDE=yes check cores docs sanity nix corpus lab
+	$(MAKE) --jobs=3 --output-sync=target SIDE_BY_SIDE=yes lab corpus check cores sanity docs nix
 	$(MAKE) molecule
 
 check: ruff mypy yamllint ansible-lint shellcheck unit ## The fast part
