@@ -65,7 +65,7 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ansible.errors import AnsibleFilterError
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -151,19 +151,39 @@ def _verified(status: Status) -> str:
     return f"{outcome} {done['time'][:16].replace('T', ' ')}"
 
 
-# In order; the number says how early a narrow terminal does without the column.
-_COLUMNS: dict[str, tuple[Callable[[Status], str], int]] = {
-    "Guest": (lambda status: str(status["guest"]), 0),
-    "Host": (lambda status: str(status["host"]), 6),
-    "State": (_state, 0),
-    "Address": (_address, 7),
-    "System": (_system, 2),
-    "Store": (lambda status: status["store_mode"] or _UNKNOWN, 5),
-    "Shares": (_shares, 1),
-    "Layer": (_layer, 3),
-    "KVM": (_kvm, 4),
-    "Findings": (_findings, 0),
-    "Verified (UTC)": (_verified, 8),
+def _percent_used(status: Status) -> str:
+    return str(percent(status["layer"])) if status["layer"] else "-1"
+
+
+def _severity(status: Status) -> str:
+    counted = Counter(finding["severity"] for finding in status["findings"])
+    return str(1000 * counted["error"] + counted["warning"])
+
+
+def _time_verified(status: Status) -> str:
+    return str(_seconds(status["verification"]["time"])) if status["verification"] else "0"
+
+
+class _Column(NamedTuple):
+    """A column: its text, how early a narrow terminal does without it (0: never), and what sorts it if not its text."""
+
+    text: Callable[[Status], str]
+    rank: int
+    key: Callable[[Status], str] = lambda _status: ""
+
+
+_COLUMNS = {
+    "Guest": _Column(lambda status: str(status["guest"]), 0),
+    "Host": _Column(lambda status: str(status["host"]), 6),
+    "State": _Column(_state, 0),
+    "Address": _Column(_address, 7),
+    "System": _Column(_system, 2),
+    "Store": _Column(lambda status: status["store_mode"] or _UNKNOWN, 5),
+    "Shares": _Column(_shares, 1),
+    "Layer": _Column(_layer, 3, _percent_used),
+    "KVM": _Column(_kvm, 4),
+    "Findings": _Column(_findings, 0, _severity),
+    "Verified (UTC)": _Column(_verified, 8, _time_verified),
 }
 
 
@@ -197,10 +217,10 @@ def problems(statuses: Sequence[Status]) -> list[tuple[str, Mapping[str, str]]]:
 
 def table(statuses: Sequence[Status], width: int) -> list[str]:
     names = list(_COLUMNS)
-    rows = {name: [name.upper(), *(_COLUMNS[name][0](status) for status in statuses)] for name in names}
+    rows = {name: [name.upper(), *(_COLUMNS[name].text(status) for status in statuses)] for name in names}
     widths = {name: max(map(len, rows[name])) for name in names}
-    for name in sorted(names, key=lambda name: -_COLUMNS[name][1]):
-        if _total(widths) > width and _COLUMNS[name][1]:
+    for name in sorted(names, key=lambda name: -_COLUMNS[name].rank):
+        if _total(widths) > width and _COLUMNS[name].rank:
             del widths[name]
     if _total(widths) > width:
         widths["Guest"] = max(8, widths["Guest"] - (_total(widths) - width))
@@ -290,9 +310,7 @@ def page(statuses: Sequence[Status], time: str) -> str:
     # Everything in the page is escaped; its policy lets a browser run and load nothing but what is hashed here.
     environment = Environment(autoescape=True, loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined)
     environment.filters["digest"] = _digest
-    rows = [
-        [(cell(status), _sort_key(name, status)) for name, (cell, _rank) in _COLUMNS.items()] for status in statuses
-    ]
+    rows = [[(column.text(status), column.key(status)) for column in _COLUMNS.values()] for status in statuses]
     return environment.get_template("status.html.j2").render(
         columns=list(_COLUMNS), rows=rows, summary=summary(statuses), problems=problems(statuses), time=time
     )
@@ -300,18 +318,6 @@ def page(statuses: Sequence[Status], time: str) -> str:
 
 def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _sort_key(name: str, status: Status) -> str:
-    """What a column is sorted by if not by its text."""
-    if name == "Layer":
-        return str(percent(status["layer"])) if status["layer"] else "-1"
-    if name == "Findings":
-        counted = Counter(finding["severity"] for finding in status["findings"])
-        return str(1000 * counted["error"] + counted["warning"])
-    if name == "Verified (UTC)":
-        return str(_seconds(status["verification"]["time"])) if status["verification"] else "0"
-    return ""
 
 
 class FilterModule:
