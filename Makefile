@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 VM ?= test-vm
+# The playbook writes it, unless virtiofs_ssh_directory names another directory.
+SSH_CONFIG ?= $(HOME)/.cache/keystone-virtiofs/ssh/config
 # Passed on to ansible-playbook: ARGS='-i fleet.yml --check'
 ARGS ?=
 
@@ -117,7 +119,7 @@ vm-destroy: ## Power off the VM
 vm-reset: destroy ## Remove the VM, to begin again
 
 vm-ssh: ## Log in
-	scripts/vm-ssh $(VM)
+	ssh -F $(SSH_CONFIG) $(VM)
 
 vm-console: ## Attach to the VM's serial console (leave with Ctrl-])
 	$(VIRSH) console $(VM)

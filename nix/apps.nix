@@ -5,7 +5,6 @@
 
 let
   python = pkgs.python3.withPackages (python: [
-    python.ansible
     python.ansible-core
     python.libvirt
     python.lxml

@@ -10,7 +10,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,9 +49,11 @@ class Core(NamedTuple):
 
     def run(self, *command: str, status: int = 0) -> str:
         foreign = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-        # community.libvirt comes with the package ansible of the checkout's own environment.
-        packages = f"{self.collections}:{next(Path(sys.prefix).glob('lib/python*/site-packages'))}"
-        own = {"ANSIBLE_COLLECTIONS_PATH": packages, "ANSIBLE_NOCOLOR": "1", "HOME": str(self.folder)}
+        own = {
+            "ANSIBLE_COLLECTIONS_PATH": str(self.collections),
+            "ANSIBLE_NOCOLOR": "1",
+            "HOME": str(self.folder),
+        }
         program, *arguments = command
         result = subprocess.run(
             [self.programs / program, *arguments],
@@ -165,6 +166,10 @@ def test_modules_and_the_steps_of_roles_run(core: Core) -> None:
         {
             "name": "Require a fix",
             "ansible.builtin.assert": {"that": ["failed.msg is search('source')", "failed.fix != ''"]},
+        },
+        {
+            "name": "Define a network",
+            f"{COLLECTION}.network": {"name": "net", "uri": "test:///default", "firewall": False},
         },
         {"name": "List the domains", f"{COLLECTION}.domain_info": {"uri": "test:///default"}},
         {"name": "Inspect the store", f"{COLLECTION}.store_info": {"mount_point": str(store)}, "failed_when": False},

@@ -24,6 +24,7 @@ from .describe import SSH_HOST_KEY, describe
 from .disk_files import bases_of, file_of
 from .executor import Executor
 from .guest_mount import GuestMount, add_to_result, check_mountable
+from .networks import NetworkTask
 from .preflight import Preflight
 
 # libvirt serves five requests of a connection at a time by default (max_client_requests).
@@ -133,6 +134,10 @@ class Controller:
         self._conflicts.check_conflicts(plan, observed)
         self._preflight.check_start(plan, observed)
         self._preflight.check_mounts(plan)
+
+    def apply_network(self, options: Options) -> dict[str, Any]:
+        """Bring one virtual network to the wanted state; the module's return values."""
+        return NetworkTask(self._gateway, self._preflight.limits(), self._check_mode).apply(options)
 
     def describe_domains(self, names: Iterable[str] | None, host_keys: bool = False) -> dict[str, Any]:
         """Facts of the named domains, or of all; a domain that does not exist is left out."""

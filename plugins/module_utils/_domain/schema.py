@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every option of a domain and of its parts, named once.
+"""Every option of a domain and of its parts, and of a network, named once.
 
 One row per option: its name, where it lives in libvirt's XML, how the value is written there, and which values are
 allowed. The argument specs of the modules, the rendering, the parsing and the comparison of XML all derive from these
@@ -28,6 +28,7 @@ from .values import (
     check_known_name,
     check_mac,
     check_mount_point,
+    check_prefix,
     check_queue_size,
     check_source,
     check_storage,
@@ -292,6 +293,14 @@ OF_DOMAINS = (
 OF_DOMAIN_INFO = (
     Field("names", type="list", elements="str"),
     Field("host_keys", type="bool", default=False),
+)
+
+OF_NETWORK = (
+    NAME,
+    Field("state", choices=("present", "absent"), default="present"),
+    Field("prefix", check=check_prefix),
+    Field("firewall", type="bool", default=True),
+    Field("ignore_domains", type="list", elements="str"),
 )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable
 from .._errors import InvalidInput, Unsupported
 from .._features import unavailable
 from .model import Host, Observed, Options, disk_key
-from .schema import OF_DOMAIN, OF_SHARE, SHARE, problems
+from .schema import OF_DOMAIN, OF_NETWORK, OF_SHARE, SHARE, problems
 from .state_paths import ShareBackend, bind_path
 from .values import FILE_NAME_BYTES, check_mounted_tag, check_new_name
 
@@ -51,6 +51,11 @@ def check_share(wanted: Options) -> None:
     _raise(found, wanted["domain"], wanted["tag"])
 
 
+def check_network(wanted: Options) -> None:
+    """Raise InvalidInput when the wanted network cannot be."""
+    _raise(problems(OF_NETWORK, wanted))
+
+
 def check_new_domain(name: str) -> None:
     """Raise InvalidInput for a name that a domain may have, but had better not be given."""
     problem = check_new_name(name)
@@ -68,7 +73,7 @@ def check_transience(name: str, observed: Observed) -> None:
         )
 
 
-def _raise(found: list[str], domain: str, share: str | None = None) -> None:
+def _raise(found: list[str], domain: str | None = None, share: str | None = None) -> None:
     if found:
         raise InvalidInput("; ".join(found), fix="Nothing was changed; correct the task.", domain=domain, share=share)
 

@@ -209,6 +209,11 @@ def check_ipv4(address: str) -> str | None:
     return None
 
 
+def check_prefix(prefix: str) -> str | None:
+    """The first three bytes of IPv4 addresses."""
+    return check_ipv4(f"{prefix}.1") and f"{prefix!r} must be three numbers, such as 192.168.100"
+
+
 # Linux: the highest user or group id; 2**32 - 1 stands for none.
 MAX_ID = 2**32 - 2
 _ID_LIMIT = 2**32

@@ -99,8 +99,3 @@ class Connection:
         with suppress(libvirt.libvirtError):
             return list(self._connection.getCPUModelNames(self.architecture()))
         return []
-
-    def networks(self) -> dict[str, bool]:
-        """The virtual networks by name, and whether they are active."""
-        with translated("cannot list networks"):
-            return {network.name(): bool(network.isActive()) for network in self._connection.listAllNetworks()}

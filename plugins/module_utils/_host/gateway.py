@@ -17,7 +17,8 @@ from .._untrusted import MOST_ADDRESSES, address
 from .._waiting import wait_until
 from . import libvirt_fixes, ports
 from .agent import AGENT_TIMEOUT, GuestAgent
-from .connection import Connection, translated
+from .connection import translated
+from .networks import Networks
 
 with suppress(ImportError):  # _apply/task.py reports a missing libvirt
     import libvirt
@@ -51,8 +52,8 @@ def _newest_first(leases: list[Any]) -> list[Any]:
     return sorted(newest_first, key=lambda lease: int(lease["type"]))
 
 
-class Gateway(Connection):
-    """The domains and storage volumes of one connection."""
+class Gateway(Networks):
+    """The domains, storage volumes and virtual networks of one connection."""
 
     # Reading.
 

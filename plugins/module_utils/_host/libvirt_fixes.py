@@ -32,6 +32,8 @@ OTHERS = {
     67: "The domain's definition does not allow it; see libvirt's message.",
 }
 
+NETWORK = {ANY_OTHER: "Correct what libvirt's message names, then run the task again."}
+
 # The first group of a pattern fills {0} of the fix.
 _BY_TEXT: tuple[tuple[str, str], ...] = (
     (
@@ -116,8 +118,8 @@ _BY_TEXT: tuple[tuple[str, str], ...] = (
     (
         r"internal error: Network is already in use by interface (\S+)",
         (
-            "Another network has the same addresses, on the interface {0}. Use another prefix (role variable"
-            " vm_network_prefix)."
+            "Set prefix (role variable vm_network_prefix) to addresses that the host does not use, or run the task"
+            " again if another network was created at the same time."
         ),
     ),
     (

@@ -79,6 +79,17 @@ class Limits:
                 share=share["tag"],
             )
 
+    def check_network(self, name: str, firewall: bool) -> None:
+        """Raise InvalidInput for a network that the limits exclude, or whose guests would reach the host's services."""
+        if self.networks is not None and name not in self.networks:
+            raise _refusal(f"network {name}", "networks")
+        if self.exist and not firewall:
+            raise InvalidInput(
+                f"firewall: network {name} is not brought up, because {FILE} on this host limits what domains may use,"
+                " and guests would reach the services of the host",
+                fix="Omit firewall (role variable vm_network_firewall).",
+            )
+
     def check_options(self, options: Options) -> None:
         """Raise InvalidInput for a network, a bridge or an XML document that the limits exclude."""
         name = options["name"]
@@ -120,7 +131,7 @@ def _parse(content: Any) -> Limits:
     return Limits(**{key: tuple(values) for key, values in content.items()})
 
 
-def _refusal(what: str, option: str, domain: str, share: str | None = None) -> InvalidInput:
+def _refusal(what: str, option: str, domain: str | None = None, share: str | None = None) -> InvalidInput:
     return InvalidInput(
         f"{what} is not among the {option} that {FILE} on this host allows",
         fix=f"Use an allowed one, or have the host's administrator add it to {option} of that file.",

@@ -4,7 +4,8 @@
 ``domain:NAME`` serialises tasks that change one domain. ``host`` is held only while ports are chosen and definitions
 written, never while a program runs on a guest's bytes. ``nosuid`` is held while a source of several domains is mounted
 or unmounted, ``mounts`` while the table of mounts is replaced. They are taken in this order, so that no two tasks wait
-for each other. ``store-images:DIRECTORY`` is held alone, while an image is made.
+for each other. ``store-images:DIRECTORY`` is held alone, while an image is made, and so is
+``networks``, while a network is created, started or removed.
 """
 
 from __future__ import annotations

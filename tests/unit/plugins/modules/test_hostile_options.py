@@ -50,6 +50,7 @@ TASKS: dict[str, Options] = {
     "domain_info": {},
     "domains": {"domains": [{"name": "vm", "state": "running", "memory": 128, "virt_type": "qemu"}]},
     "host_info": {},
+    "network": {"name": "net", "firewall": False},
     "nixos_anywhere": {**GUEST, "command": ["true"], "flake": "/etc/nixos#web", "log": f"{TREE}/log"},
     "nixos_guest_info": {**GUEST, "toplevel": PATH},
     "nixos_switch": {**GUEST, "toplevel": PATH},

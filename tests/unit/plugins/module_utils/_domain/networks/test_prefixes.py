@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import pytest
-from ansible.errors import AnsibleFilterError
 
-from ansible_collections.keystone.virtiofs.plugins.filter.free_prefix import free_prefix
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.networks.document import read_network
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.networks.prefixes import (
+    check_addresses,
+    free_prefix,
+)
+from ansible_collections.keystone.virtiofs.plugins.module_utils._errors import InvalidInput
 
 HEADER = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
 DEFAULT_ROUTE = "eth0\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
@@ -29,9 +33,20 @@ NETWORK = "<network><name>a</name><ip address='192.168.100.1' {}><dhcp/></ip></n
     ],
 )
 def test_a_new_network_gets_free_addresses(networks: list[str], routes: str, prefix: str) -> None:
-    assert free_prefix(networks, routes) == prefix
+    assert free_prefix([read_network(text, False, False) for text in networks], routes) == prefix
 
 
 def test_without_free_addresses_the_option_is_named() -> None:
-    with pytest.raises(AnsibleFilterError, match="vm_network_prefix"):
+    with pytest.raises(InvalidInput, match="vm_network_prefix"):
         free_prefix([], HEADER + ROUTE.format("0000", "0000FFFF"))
+
+
+@pytest.mark.parametrize("prefix", [None, "192.168.100"])
+def test_the_addresses_of_an_existing_network_may_be_asked_for(prefix: str | None) -> None:
+    check_addresses(read_network(NETWORK.format("prefix='24'"), True, True), prefix)
+
+
+@pytest.mark.parametrize("prefix", ["192.168.10", "192.168.101", "10.20.30"])
+def test_other_addresses_of_an_existing_network_are_refused(prefix: str) -> None:
+    with pytest.raises(InvalidInput, match=r"network a exists and has other addresses.*virsh net-undefine a"):
+        check_addresses(read_network(NETWORK.format("prefix='24'"), True, True), prefix)
