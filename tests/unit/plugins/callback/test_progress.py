@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Progress and changes of real runs of ansible-playbook, whose standard error stream is no terminal."""
+"""Progress and changes of real runs of ansible-playbook, whose output goes to pipes."""
 
 from __future__ import annotations
 
