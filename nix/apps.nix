@@ -17,7 +17,8 @@ let
     type = "app";
     program = toString (
       pkgs.writeShellScript playbook ''
-        export ANSIBLE_COLLECTIONS_PATH=${collections} ANSIBLE_CALLBACKS_ENABLED=keystone.virtiofs.progress
+        export ANSIBLE_COLLECTIONS_PATH=${collections}
+        export ANSIBLE_CALLBACKS_ENABLED=keystone.virtiofs.progress
         exec ${python}/bin/ansible-playbook keystone.virtiofs.${playbook} "$@"
       ''
     );
