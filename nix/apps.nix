@@ -17,6 +17,7 @@ let
     program = toString (
       pkgs.writeShellScript playbook ''
         export ANSIBLE_COLLECTIONS_PATH=${collections}
+        export ANSIBLE_CALLBACKS_ENABLED=keystone.virtiofs.progress
         exec ${python}/bin/ansible-playbook keystone.virtiofs.${playbook} "$@"
       ''
     );

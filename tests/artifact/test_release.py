@@ -32,7 +32,11 @@ def test_a_release_lists_everything_that_is_new(copy: Path) -> None:
     assert "WARN" not in result.stdout + result.stderr
     changelog = (copy / "CHANGELOG.rst").read_text()
     assert f"v{VERSION}" in changelog
-    new = [path.stem for kind in ("modules", "filter", "inventory") for path in CHECKOUT.glob(f"plugins/{kind}/*.py")]
+    new = [
+        path.stem
+        for kind in ("callback", "filter", "inventory", "modules")
+        for path in CHECKOUT.glob(f"plugins/{kind}/*.py")
+    ]
     new += [path.name for path in CHECKOUT.glob("roles/*")]
     assert [name for name in new if f"- keystone.virtiofs.{name} - " not in changelog] == []
 

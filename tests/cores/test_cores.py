@@ -53,6 +53,8 @@ class Core(NamedTuple):
             "ANSIBLE_COLLECTIONS_PATH": str(self.collections),
             "ANSIBLE_NOCOLOR": "1",
             "HOME": str(self.folder),
+            "ANSIBLE_CALLBACKS_ENABLED": f"{COLLECTION}.progress",
+            "KEYSTONE_PROGRESS_INTERVAL": "0.1",
         }
         program, *arguments = command
         result = subprocess.run(
@@ -146,7 +148,10 @@ def test_a_guest_that_does_not_exist_is_verified(core: Core) -> None:
 
 
 def test_a_guest_that_does_not_exist_is_removed(core: Core) -> None:
-    assert "failed=0" in core.play(f"{COLLECTION}.destroy", INVENTORY, "--check")
+    output = core.play(f"{COLLECTION}.destroy", INVENTORY, "--check")
+    assert "failed=0" in output
+    assert "\nrunning: [web] " in output
+    assert "\nPREDICTED CHANGES\n" in output
 
 
 def test_modules_and_the_steps_of_roles_run(core: Core) -> None:

@@ -224,8 +224,9 @@ def test_ansible_reads_the_roles_specifications() -> None:
     assert documentation("role", names).keys() == names
 
 
-def test_ansible_reads_the_documentation_of_the_filters() -> None:
-    names = {f"{COLLECTION}.{path.stem}" for path in CHECKOUT.glob("plugins/filter/*.py")}
-    docs = documentation("filter", names)
+@pytest.mark.parametrize("kind", ["callback", "filter"])
+def test_ansible_reads_the_documentation_of_plugins(kind: str) -> None:
+    names = {f"{COLLECTION}.{path.stem}" for path in CHECKOUT.glob(f"plugins/{kind}/*.py")}
+    docs = documentation(kind, names)
     assert docs.keys() == names
     assert [name for name, doc in docs.items() if doc["doc"].get("version_added") in (None, "historical")] == []
