@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from jinja2 import Environment
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain import values
 
@@ -82,25 +81,6 @@ def test_only_the_logs_of_the_vm_are_removed(name: str, log: str, is_removed: bo
     [pattern] = find["patterns"]
     said = pattern.replace("{{ vm_name | regex_escape }}", re.escape(name))
     assert bool(re.match(said, log)) is is_removed
-
-
-@pytest.mark.parametrize(
-    ("limits", "firewall", "uri", "expected"),
-    [
-        (False, False, "qemu:///session", True),
-        (True, True, "qemu:///system", True),
-        (True, False, "qemu:///system", False),
-        (True, True, "qemu+ssh://host/system", False),
-    ],
-)
-def test_with_limits_a_network_has_the_firewall(limits: bool, firewall: bool, uri: str, expected: bool) -> None:
-    tasks = yaml.safe_load((CHECKOUT / "roles/vm/tasks/network.yml").read_text())
-    block = next(task["block"] for task in tasks if task["name"] == "Check what a new network needs")
-    names = [task["name"] for task in block]
-    task = block[names.index("Require the firewall and the local libvirt where the host has limits")]
-    found = Environment().compile_expression(task["ansible.builtin.assert"]["that"])  # noqa: S701 - no HTML
-    given = {"_vm_limits": {"rc": 0 if limits else 1}, "vm_network_firewall": firewall, "vm_uri": uri}
-    assert found(**given) is expected
 
 
 @pytest.mark.parametrize("name", ["my web", "web-1.example.org"])

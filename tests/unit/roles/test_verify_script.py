@@ -49,9 +49,10 @@ def running(shell: list[str], checks: list[dict[str, str]], limit: int) -> Itera
 
 
 def members(process: subprocess.Popen[str]) -> list[str]:
-    """The command lines of the processes in the session of the script."""
-    found = subprocess.run(["ps", "-o", "args=", "-s", str(process.pid)], capture_output=True, text=True, check=False)
-    return found.stdout.splitlines()
+    """The states and command lines of the processes in the session of the script, without those that have ended."""
+    command = ["ps", "-o", "stat=,args=", "-s", str(process.pid)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    return [line for line in found.stdout.splitlines() if not line.startswith("Z")]
 
 
 @pytest.fixture(params=SHELLS)
