@@ -25,10 +25,11 @@ html_show_sphinx = False
 html_use_index = False
 
 # Link targets of antsibull-docs in Ansible's own documentation, which is out of reach when this is built.
-ANSIBLE = "https://docs.ansible.com/ansible/latest/reference_appendices"
+ANSIBLE = "https://docs.ansible.com/ansible/latest"
 ELSEWHERE = {
-    "ansible_configuration_settings": f"{ANSIBLE}/config.html",
-    "common_return_values": f"{ANSIBLE}/common_return_values.html",
+    "callback_plugins": f"{ANSIBLE}/plugins/callback.html",
+    "ansible_configuration_settings": f"{ANSIBLE}/reference_appendices/config.html",
+    "common_return_values": f"{ANSIBLE}/reference_appendices/common_return_values.html",
 }
 
 
