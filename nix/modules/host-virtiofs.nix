@@ -12,7 +12,7 @@ let
   prefix = "keystone.virtualization.host.virtiofs";
 
   # The firewall rules need known names: those of keystone-firewall.nft apply to virbr-ks*. The bridges of networks that the
-  # Ansible role vm creates are virbr-ks0 and so on.
+  # Ansible module network creates are virbr-ks0 and so on.
   bridge = "virbr-ks";
 
   network = ''

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from lxml import etree
 
+from ansible_collections.keystone.virtiofs.plugins.module_utils._domain.networks.document import network_xml
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.files import mount_table
 from ansible_collections.keystone.virtiofs.tests.nix.support import CHECKOUT, HOST_MODULE, EvaluationError, World
 
@@ -114,13 +115,13 @@ ASKED = {"allowedTCPPorts": [53], "allowedUDPPorts": [53, 67]}
 
 @pytest.mark.parametrize(("backend", "bridges"), [("iptables", "virbr-ks+"), ("nftables", "virbr-ks*")])
 def test_the_firewall_lets_guests_of_every_network_ask_for_an_address(world: World, backend: str, bridges: str) -> None:
-    """Each backend has its own sign for the bridges virbr-ks, virbr-ks0 and so on, which the role vm creates."""
+    """Each backend has its own sign for the bridges virbr-ks, virbr-ks0 and so on, which the module network creates."""
     backend = f'{{ networking.firewall.backend = "{backend}"; }}'
     for options in ("", "network = null;"):
         assert world.host("networking.firewall.interfaces", options, backend) == {bridges: ASKED}
     assert '<bridge name="virbr-ks"/>' in world.host(f"{NETWORK}.script")
-    role = yaml.safe_load((CHECKOUT / "roles/vm/vars/main.yml").read_text())
-    assert role["_vm_network_bridge"].startswith(bridges[:-1])
+    (bridge,) = etree.fromstring(network_xml("net", "192.168.100", firewall=True)).findall("bridge")
+    assert bridge.get("name", "").startswith(bridges[:-1])
 
 
 def test_firewalld_has_a_zone_of_libvirts_own(world: World) -> None:

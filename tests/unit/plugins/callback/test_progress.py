@@ -57,7 +57,7 @@ def test_a_run_is_reported_while_it_lasts_and_when_it_ends(tmp_path: Path) -> No
     run = start(tmp_path, {"name": "Prepare the hosts", "tasks": tasks, "handlers": handlers}, 0.2)
     assert run.stderr
     shown = "running: [database, web] Wait \N{REPLACEMENT CHARACTER}[2J Total (H:MM:SS)\n"
-    for _ in range(2):
+    for _line in range(2):
         assert any(without_times(line) == shown for line in run.stderr), "no such line before the end"
     (tmp_path / "seen").touch()
     output, errors = run.communicate(timeout=LIMIT)
