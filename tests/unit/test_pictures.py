@@ -16,6 +16,8 @@ import yaml
 
 CHECKOUT = Path(__file__).parents[2]
 IMAGES = CHECKOUT / "docs/images"
+# The width of a picture in a README, in pixels.
+README, PHONE = 850, 328
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +41,27 @@ def test_the_architecture_is_up_to_date(pictures: dict[str, Any]) -> None:
     assert (IMAGES / "architecture.svg").read_text() == pictures["architecture"](), "run: make pictures"
 
 
-def test_the_table_is_drawn_from_the_report(pictures: dict[str, Any], report: dict[str, Any]) -> None:
-    drawn = (IMAGES / "verification.svg").read_text()
-    assert words(drawn) == words(pictures["verification"](report)), "run: make pictures"
+def test_the_tables_are_drawn_from_the_report(pictures: dict[str, Any], report: dict[str, Any]) -> None:
+    for name, width in pictures["WIDTHS"].items():
+        drawn = (IMAGES / f"{name}.svg").read_text()
+        assert words(drawn) == words(pictures["verification"](report, width)), "run: make pictures"
+
+
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [("architecture", PHONE), ("packages", PHONE), ("verification", README), ("verification-narrow", PHONE)],
+)
+def test_the_text_can_be_read(name: str, width: int) -> None:
+    picture = (IMAGES / f"{name}.svg").read_text()
+    drawn_width = re.search(r'viewBox="0 0 ([0-9.]+)', picture)
+    smallest = min(int(size) for size in re.findall(r"font(?:-size)?: (\d+)px", picture))
+    assert drawn_width
+    assert smallest * min(1, width / float(drawn_width[1])) >= 7, "pixels"
+
+
+@pytest.mark.parametrize("name", ["images/architecture", "images/packages", "benchmark/plot"])
+def test_a_drawing_follows_the_colour_scheme(name: str) -> None:
+    assert "@media (prefers-color-scheme: dark)" in (IMAGES.parent / f"{name}.svg").read_text()
 
 
 def outdated(recorded: Sequence[str], checks: Sequence[str]) -> bool:
@@ -98,6 +118,6 @@ def test_the_guide_shows_the_table_of_the_recorded_status(pictures: dict[str, An
 
 def test_the_readme_shows_them() -> None:
     readme = (CHECKOUT / "README.md").read_text()
-    for name in ("architecture", "verification", "walkthrough"):
-        assert f"/main/docs/images/{name}.svg)" in readme
+    for name in ("architecture", "verification", "verification-narrow", "walkthrough"):
+        assert re.search(rf'/main/docs/images/{name}\.svg[")]', readme)
         assert (IMAGES / f"{name}.svg").is_file()
