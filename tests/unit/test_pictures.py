@@ -109,6 +109,37 @@ def test_the_recording_is_of_todays_steps() -> None:
     assert "failed=0" in shown
 
 
+def test_the_recording_is_short() -> None:
+    last = json.loads((IMAGES / "walkthrough.cast").read_text().splitlines()[-1])
+    assert 20 <= last[0] <= 30, "seconds"
+    drawn = re.search(r"animation-duration: (\d+)ms", (IMAGES / "walkthrough.svg").read_text())
+    assert drawn
+    assert 20_000 <= int(drawn[1]) <= 30_000, "milliseconds"
+
+
+def test_a_recording_is_paced() -> None:
+    """Whatever the run took: the table passes slowly, and the result of each command stays."""
+    table = "\x1b[0;32m        CHECK  RESULT\x1b[0m\r\n\x1b[0;32m        1 of 1 checks passed\x1b[0m\r\n"
+    events = [
+        [0.1, "o", "\r\n$ make vm\r\n"],
+        *([number, "o", f"TASK [{number}] {'*' * 60}\r\n"] for number in range(900)),
+        [901.5, "o", table[:20]],
+        [901.6, "o", f"{table[20:]}PLAY RECAP\r\n"],
+        [990, "o", "\r\n"],
+        [990.1, "o", "$ touch mine\r\nRead-only file system\r\n"],
+    ]
+    recording = "\n".join(json.dumps(line) for line in [{"version": 2, "width": 80}, *events])
+    paced = runpy.run_path(str(CHECKOUT / "scripts/pace-recording"))["paced"](recording)
+    header, *shown = map(json.loads, paced.splitlines())
+    assert header["width"] == 72
+    seconds = {text: time for time, _kind, text in shown}
+    assert "TASK [7] ***\r\n" in seconds
+    checks = seconds["\x1b[0;32m1 of 1 checks passed\x1b[0m\r\n"]
+    assert checks - seconds["\x1b[0;32mCHECK  RESULT\x1b[0m\r\n"] > 3
+    assert seconds["PLAY RECAP\r\n"] - checks > 2
+    assert seconds["Read-only file system\r\n"] == shown[-1][0] < 20
+
+
 def test_the_guide_shows_the_table_of_the_recorded_status(pictures: dict[str, Any]) -> None:
     recorded = json.loads((IMAGES / "status.json").read_text())
     assert f"```text\n{pictures['status_table'](recorded)}\n```\n" in (CHECKOUT / "docs/fleet.md").read_text()
