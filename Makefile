@@ -76,7 +76,7 @@ nix: setup-test
 corpus: setup-test ## Change domains that other tools wrote, and compare
 	pytest tests/corpus
 
-docs: setup-site ## Build the documentation site, and try the page of the status in a browser
+docs: setup-site ## Build the documentation site; try it and the page of the status in a browser
 	scripts/docs
 	pytest tests/site
 
