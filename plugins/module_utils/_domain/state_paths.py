@@ -16,9 +16,10 @@ STATE = "/var/lib/keystone-virtiofs"
 """What the collection keeps on a host; the roles keep the rest of this tree.
 
 ``domains/<domain>/``: ``ro`` (read-only bind mounts), ``nosuid`` (markers of sources that are mounted with nosuid),
-``bin`` (wrappers of virtiofsd), ``boot`` (kernel and initrd of a directly booted system), ``view`` (the part of the
-store that the guest is shown). ``guests/``: ``ssh`` (the key that opens each guest), ``known_hosts``. ``database/``: a
-copy of the Nix database for guests. ``mounts``: the mounts to make at boot. ``benchmark/``: data of a run.
+``bin`` (wrappers of virtiofsd), ``boot`` (kernel and initrd of a directly booted system), ``cidata`` (what the seed is
+made from), ``seed`` (the disk that cloud-init reads), ``view`` (the part of the store that the guest is shown).
+``guests/``: ``ssh`` (the key that opens each guest), ``known_hosts``. ``database/``: a copy of the Nix database for
+guests. ``mounts``: the mounts to make at boot. ``benchmark/``: data of a run.
 """
 
 SESSION_STATE = ".local/share/keystone-virtiofs"

@@ -13,6 +13,7 @@ from typing import Any, Optional
 from .._domain.model import Options
 from .._domain.path_safety import PathUse
 from .._domain.schema import URI, is_below
+from .._domain.state_paths import STATE, domain_directory
 from .._errors import HostError, InvalidInput
 
 FILE = Path("/etc/keystone-virtiofs/limits.json")
@@ -52,6 +53,8 @@ class Limits:
                 )
             option = {"source": "sources", "serial_log": "logs"}.get(use.what, "images")
             allowed = getattr(self, option) if self.exist else None
+            if allowed is not None and option == "images":
+                allowed += (f"{domain_directory(STATE, use.domain)}/seed",)  # another domain's seed may hold secrets
             if allowed is not None and not any(is_below(use.path, directory) for directory in allowed):
                 raise _refusal(f"{use.what} {use.stated}", option, use.domain, use.share)
 
