@@ -110,7 +110,7 @@ vm-create: vm ## Create and start the VM
 vm-start: ## Start the VM
 	$(VIRSH) start $(VM)
 
-vm-stop: ## Shut down the VM
+vm-stop: ## Ask the VM to shut down
 	$(VIRSH) shutdown $(VM)
 
 vm-destroy: ## Power off the VM

@@ -34,8 +34,10 @@ example: |
   callbacks_enabled = keystone.virtiofs.progress
 """
 
+import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from textwrap import shorten
@@ -116,8 +118,7 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_stats(self, stats: Any) -> None:
         self._ended.set()
         for line in _summary(self._phases, context.CLIARGS["check"]):
-            color = constants.COLOR_CHANGED if line.startswith(" ") else None
-            self._display.display(line, color=color, stderr=True)
+            self._show(line, constants.COLOR_CHANGED if line.startswith(" ") else None)
 
     def _known(self, task: Any) -> _Task:
         """What is known of a task, by its name when Ansible announced the task; later, the name is a template."""
@@ -135,7 +136,12 @@ class CallbackModule(CallbackBase):
     def _watch(self, interval: float, ended: threading.Event) -> None:
         while not ended.wait(interval / 20):
             for line in self._due(interval):
-                self._display.display(line, color=constants.COLOR_DEBUG, stderr=True)
+                self._show(line, constants.COLOR_DEBUG)
+
+    def _show(self, line: str, color: str | None) -> None:
+        with suppress(OSError):  # the reader of the output has ended
+            sys.stdout.flush()  # if both streams go to one file, the lines keep their order
+        self._display.display(line, color=color, stderr=True)
 
     def _due(self, interval: float) -> list[str]:
         """A line for each running task whose last line was shown that many seconds ago."""

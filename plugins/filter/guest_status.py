@@ -175,7 +175,7 @@ def _of_domain(observed: Observed, domain: Mapping[str, Any]) -> Iterator[dict[s
     restart = f"Restart the VM: keystone.virtiofs.virtiofs_vm --limit {observed['host']},{observed['guest']}"
     if domain["state"] == "absent":
         problem = f"{observed['host']} has no domain {observed['domain']}"
-        create = f"Run keystone.virtiofs.virtiofs_vm --limit {observed['host']},{observed['guest']}"
+        create = f"Run ansible-playbook keystone.virtiofs.virtiofs_vm --limit {observed['host']},{observed['guest']}"
         yield _finding("guest", "domain_absent", "error", problem, create)
     for tag in domain.get("dead_shares", []):
         yield _finding("guest", "share_dead", "error", f"the virtiofsd of share {tag} has ended", restart)
@@ -185,7 +185,7 @@ def _of_domain(observed: Observed, domain: Mapping[str, Any]) -> Iterator[dict[s
 
 
 def _of_guest(observed: Observed, status: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    verify = f"Run keystone.virtiofs.verify --limit {observed['guest']}, which reports the cause"
+    verify = f"Run ansible-playbook keystone.virtiofs.verify --limit {observed['guest']}, which reports the cause"
     verification, layer = status["verification"], status["layer"]
     if status["state"] == "running" and not status["answers"] and not observed["answer"].get("skipped"):
         problem = f"the guest does not answer: {_message(observed['answer'])}"

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from itertools import zip_longest
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -17,10 +19,13 @@ MOST_LINES = 3
 CUT = " ..."
 # Ansible shows a line of a list in JSON with eight spaces, quotes and a comma.
 _AROUND_A_LINE = 11
+_FEWEST_COLUMNS = 79  # as in Ansible
 
 
 def width_of_terminal() -> int:
-    return int(Display().columns) - _AROUND_A_LINE
+    stated = os.environ.get("COLUMNS", "")
+    columns = int(stated) if re.fullmatch("[0-9]{2,4}", stated) else Display().columns
+    return max(int(columns), _FEWEST_COLUMNS) - _AROUND_A_LINE
 
 
 def render(rows: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:

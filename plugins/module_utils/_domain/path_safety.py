@@ -137,7 +137,7 @@ def refuse_system_directory(use: PathUse) -> None:
 def _refusal(use: PathUse, inner: PathUse, outer: PathUse) -> InvalidInput:
     whose = "" if inner.domain == use.domain else f" of domain {inner.domain}"
     other = "" if outer.domain == use.domain else f" of domain {outer.domain}"
-    how = "is inside" if is_below(inner.path, outer.path) else "leads through"
+    how = "is" if inner.path == outer.path else "is inside" if is_below(inner.path, outer.path) else "leads through"
     return InvalidInput(
         f"{inner.what} {inner.stated}{whose} {how} {outer.stated}, which share {outer.share}{other} exposes"
         " writable, so the guest could replace it",

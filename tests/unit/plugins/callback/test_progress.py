@@ -18,7 +18,9 @@ CHECKOUT = Path(__file__).parents[4]
 LIMIT = 600  # seconds; the machine may be busy
 
 
-def start(folder: Path, play: dict[str, Any], interval: float, *arguments: str) -> subprocess.Popen[str]:
+def start(
+    folder: Path, play: dict[str, Any], interval: float, *arguments: str, errors: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     inventory = {"all": {"hosts": {"web": None, "database": None}, "vars": local}}
     (folder / "inventory.yml").write_text(yaml.safe_dump(inventory))
@@ -31,9 +33,9 @@ def start(folder: Path, play: dict[str, Any], interval: float, *arguments: str) 
     return subprocess.Popen(
         ["ansible-playbook", "--inventory", "inventory.yml", *arguments, "play.yml"],
         cwd=folder,
-        env={**os.environ, **environment},
+        env={**os.environ, **environment, "PYTHONUNBUFFERED": ""},
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=errors,
         text=True,
     )
 
@@ -83,6 +85,13 @@ def test_check_mode_predicts_and_short_tasks_are_not_reported(tmp_path: Path) ->
         "  Create the directory [web]",
         "Total: H:MM:SS, 1 change",
     ], output
+
+
+def test_the_changes_follow_the_output_in_the_same_file(tmp_path: Path) -> None:
+    """As in `make vm > log 2>&1`, with more output than Python keeps in a buffer."""
+    play = {"name": "Prepare", "tasks": [{"ansible.builtin.debug": {"msg": "x" * 8000}}]}
+    output, _errors = start(tmp_path, play, 0, errors=subprocess.STDOUT).communicate(timeout=LIMIT)
+    assert re.search(r"^web .*failed=0.*^CHANGES$.*^Total: ", output, re.DOTALL | re.MULTILINE), output
 
 
 def test_a_short_phase_without_changes_is_left_out() -> None:

@@ -10,6 +10,7 @@ from junitparser import JUnitXml
 from markdown_it import MarkdownIt
 
 from ansible_collections.keystone.virtiofs.plugins.filter.verify_report import format_results
+from ansible_collections.keystone.virtiofs.plugins.plugin_utils import table
 
 RUN = {"domain": "test-vm", "host": "localhost", "time": "2026-11-22T12:00:00+00:00"}
 
@@ -55,6 +56,7 @@ class TestSummary:
 
     @pytest.mark.parametrize("kind", ["summary", "table"])
     def test_the_width_follows_the_terminal(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("COLUMNS", raising=False)
         widths = []
         for columns in (100, 200):
             monkeypatch.setattr(Display(), "columns", columns)
@@ -62,6 +64,12 @@ class TestSummary:
             widths.append(max(map(len, lines)))
             assert columns - 20 < widths[-1] <= columns - 11
         assert widths[0] < widths[1]
+
+    @pytest.mark.parametrize(("stated", "width"), [("150", 139), ("50", 68), ("5", 89), ("many", 89)])
+    def test_the_width_can_be_stated(self, stated: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Display(), "columns", 100)
+        monkeypatch.setenv("COLUMNS", stated)
+        assert table.width_of_terminal() == width
 
 
 class TestTable:
