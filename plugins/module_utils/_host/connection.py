@@ -8,8 +8,9 @@ libvirt's code and message, the domain, and what to do.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
 
 try:
     import libvirt
@@ -23,6 +24,8 @@ else:
 from .._domain.values import check_uri
 from .._errors import GatewayError, InvalidInput
 from . import libvirt_fixes
+
+_Observed = TypeVar("_Observed")
 
 
 @contextmanager
@@ -40,6 +43,18 @@ def translated(
             domain=domain,
             fix=libvirt_fixes.fix_for(code, message, by_code, domain),
         ) from error
+
+
+def observe_each(found: Iterable[Any], observe: Callable[[Any], _Observed], gone: int) -> dict[str, _Observed]:
+    """What is observed of each object of libvirt, by name; ``gone`` is the code for one removed since the listing."""
+    observed = {}
+    for one in found:
+        try:
+            observed[one.name()] = observe(one)
+        except GatewayError as error:
+            if error.code != gone:
+                raise
+    return observed
 
 
 class Connection:

@@ -17,7 +17,7 @@ from .._untrusted import MOST_ADDRESSES, address
 from .._waiting import wait_until
 from . import libvirt_fixes, ports
 from .agent import AGENT_TIMEOUT, GuestAgent
-from .connection import translated
+from .connection import observe_each, translated
 from .networks import Networks
 
 with suppress(ImportError):  # _apply/task.py reports a missing libvirt
@@ -66,14 +66,7 @@ class Gateway(Networks):
         """All domains by name."""
         with translated("cannot list domains"):
             domains = self._connection.listAllDomains()
-        observed = {}
-        for domain in domains:
-            try:
-                observed[domain.name()] = self._observe(domain)
-            except GatewayError as error:
-                if error.code != NO_DOMAIN:  # another tool has removed it since
-                    raise
-        return observed
+        return observe_each(domains, self._observe, NO_DOMAIN)
 
     def _observe(self, domain: Any) -> Observed:
         name = domain.name()

@@ -9,8 +9,8 @@ from typing import Any
 
 from .. import _commands
 from .._domain.networks.document import Network, read_network
-from .._errors import GatewayError, HostError
-from .connection import Connection, translated
+from .._errors import HostError
+from .connection import Connection, observe_each, translated
 from .libvirt_fixes import NETWORK
 
 NO_NETWORK = 43  # of virErrorNumber
@@ -30,14 +30,7 @@ class Networks(Connection):
         """The virtual networks by name, as they are now."""
         with translated("cannot list networks", by_code=NETWORK):
             networks = self._connection.listAllNetworks()
-        observed = {}
-        for network in networks:
-            try:
-                observed[network.name()] = self._observe_network(network)
-            except GatewayError as error:
-                if error.code != NO_NETWORK:  # another tool has removed it since
-                    raise
-        return observed
+        return observe_each(networks, self._observe_network, NO_NETWORK)
 
     @staticmethod
     def _observe_network(network: Any) -> Network:
