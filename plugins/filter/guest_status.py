@@ -172,11 +172,11 @@ def _of_host(observed: Observed) -> Iterator[dict[str, str]]:
 
 
 def _of_domain(observed: Observed, domain: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    restart = f"Restart the VM: keystone.virtiofs.virtiofs_vm --limit {observed['host']},{observed['guest']}"
+    play = f"ansible-playbook keystone.virtiofs.virtiofs_vm --limit {observed['host']},{observed['guest']}"
+    restart = f"Restart the VM: {play}"
     if domain["state"] == "absent":
         problem = f"{observed['host']} has no domain {observed['domain']}"
-        create = f"Run ansible-playbook keystone.virtiofs.virtiofs_vm --limit {observed['host']},{observed['guest']}"
-        yield _finding("guest", "domain_absent", "error", problem, create)
+        yield _finding("guest", "domain_absent", "error", problem, f"Run {play}")
     for tag in domain.get("dead_shares", []):
         yield _finding("guest", "share_dead", "error", f"the virtiofsd of share {tag} has ended", restart)
     for tag in domain.get("stale_shares", []):

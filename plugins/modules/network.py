@@ -145,6 +145,7 @@ libvirt_message:
   sample: "internal error: Network is already in use by interface virbr1"
 """
 
+# Ends on a Python that is too old for the rest.
 from ..module_utils import _python  # noqa: F401 pylint: disable=unused-import
 from ..module_utils._apply import task
 from ..module_utils._domain import schema
