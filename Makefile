@@ -110,8 +110,11 @@ vm-create: vm ## Create and start the VM
 vm-start: ## Start the VM
 	$(VIRSH) start $(VM)
 
-vm-stop: ## Ask the VM to shut down
+vm-stop: ## Shut the VM down, and wait until it is off
 	$(VIRSH) shutdown $(VM)
+	@echo "Waiting up to 60 s until $(VM) is off"
+	@$(AS_ROOT) timeout 60 sh -c 'until [ "$$(virsh --connect qemu:///system domstate "$$0")" = "shut off" ]; do sleep 0.5; done' $(VM) \
+		|| { echo "$(VM) is still on; wait, or power it off: make vm-destroy" >&2; exit 1; }
 
 vm-destroy: ## Power off the VM
 	$(VIRSH) destroy $(VM)
@@ -119,6 +122,8 @@ vm-destroy: ## Power off the VM
 vm-reset: destroy ## Remove the VM, to begin again
 
 vm-ssh: ## Log in
+	@grep --quiet --no-messages --fixed-strings --line-regexp 'Host $(VM)' $(SSH_CONFIG) \
+		|| { echo "$(SSH_CONFIG) has no guest $(VM); start it: make vm" >&2; exit 1; }
 	ssh -F $(SSH_CONFIG) $(VM)
 
 vm-console: ## Attach to the VM's serial console (leave with Ctrl-])

@@ -57,6 +57,7 @@ _GENERATION = re.compile(r"system-([0-9]{1,9})-link")
 _SPACE = re.compile(r"([0-9]{1,15}) ([0-9]{1,15})")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
 _FULL = 90  # percent
+_BOOT = 300  # seconds within which a silent guest counts as starting; an emulated one needs up to 2 minutes
 
 
 def guest_status(observed: Observed) -> dict[str, Any]:
@@ -67,6 +68,7 @@ def guest_status(observed: Observed) -> dict[str, Any]:
         "guest": observed["guest"],
         "host": observed["host"],
         "state": domain["state"],
+        "starting": _is_starting(domain, answer),
         "answers": answer.is_complete,
         "address": ssh.get("host"),
         "port": ssh.get("port"),
@@ -85,6 +87,11 @@ def _domain(observed: Observed) -> Mapping[str, Any]:
         return {"state": "unknown"}
     found: Mapping[str, Any] = observed["domain_info"]["domains"].get(observed["domain"], {"state": "absent"})
     return found
+
+
+def _is_starting(domain: Mapping[str, Any], answer: _Answer) -> bool:
+    seconds = domain.get("running_for")
+    return domain["state"] == "running" and not answer.is_complete and seconds is not None and seconds < _BOOT
 
 
 def _tags(domain: Mapping[str, Any]) -> list[str]:
@@ -187,7 +194,8 @@ def _of_domain(observed: Observed, domain: Mapping[str, Any]) -> Iterator[dict[s
 def _of_guest(observed: Observed, status: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     verify = f"Run ansible-playbook keystone.virtiofs.verify --limit {observed['guest']}, which reports the cause"
     verification, layer = status["verification"], status["layer"]
-    if status["state"] == "running" and not status["answers"] and not observed["answer"].get("skipped"):
+    is_silent = status["state"] == "running" and not status["answers"] and not status["starting"]
+    if is_silent and not observed["answer"].get("skipped"):
         problem = f"the guest does not answer: {_message(observed['answer'])}"
         yield _finding("guest", "guest_silent", "error", problem, verify)
     for share in status["shares"]:

@@ -104,8 +104,9 @@ def format_status(
 
 
 def _state(status: Status) -> str:
-    is_silent = status["state"] == "running" and not status["answers"]
-    return "running, silent" if is_silent else str(status["state"])
+    if status["state"] != "running" or status["answers"]:
+        return str(status["state"])
+    return "starting" if status["starting"] else "running, silent"
 
 
 def _address(status: Status) -> str:

@@ -24,7 +24,8 @@ options:
     required: true
   format:
     description:
-      - V(summary) is for the terminal. It describes each failed check and its fix, and counts the other results.
+      - V(summary) is for the terminal. It describes each failed check and its fix, counts the other results, and names
+        the checks that are not applicable.
       - V(table) is for the terminal, too. Long cells are wrapped, and cut after three lines. The count of results and
         the fix for each failed check follow the table.
       - V(junit) is JUnit XML for CI systems, which show each check as a test case. A check that is not applicable is
@@ -126,7 +127,7 @@ def format_results(
 
 def summary(results: Sequence[Result], width: int) -> list[str]:
     descriptions = [line for result in _failed(results) for line in [*_failure(result, width), ""]]
-    return [*descriptions, _count(results)]
+    return [*descriptions, _count(results), *wrap(_not_applicable(results), width, subsequent_indent="  ")]
 
 
 def _failure(result: Result, width: int) -> list[str]:
@@ -156,6 +157,11 @@ def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
     expected = min(rest // 2, max(len(row[1]) for row in rows))
     found = min(rest - expected, max(len(row[2]) for row in rows))
     return [first, expected, found, last]
+
+
+def _not_applicable(results: Sequence[Result]) -> str:
+    names = [result["id"] for result in results if result["result"] == "not_applicable"]
+    return f"not applicable: {', '.join(names)}" if names else ""
 
 
 def _count(results: Sequence[Result]) -> str:

@@ -292,6 +292,9 @@ domain:
           mounted over.
       type: list
       elements: str
+    running_for:
+      description: For how many seconds a domain with shares has run; null if that is unknown.
+      type: int
     virtiofsd_logs:
       description: Logs of its virtiofsd processes on this host.
       type: list

@@ -46,6 +46,7 @@ def describe(gateway: Gateway, observed: Observed) -> dict[str, Any]:
         "ssh": _ssh(forward, leased),
         "dead_shares": dead_shares(observed, gateway),
         "stale_shares": stale_shares(observed, gateway),
+        "running_for": running_for(observed, gateway),
         "virtiofsd_logs": [] if gateway.is_remote else logs.virtiofsd_logs(observed.name, gateway.is_session),
     }
 
@@ -58,6 +59,12 @@ def dead_shares(observed: Observed, gateway: Gateway) -> list[str]:
 def stale_shares(observed: Observed, gateway: Gateway) -> list[str]:
     """The tags of a running domain whose virtiofsd serves what the source was, where this host can be asked."""
     return daemons.stale_shares(*_running_shares(observed, gateway), gateway.is_session)
+
+
+def running_for(observed: Observed, gateway: Gateway) -> int | None:
+    """For how many seconds a domain with shares has run, where this host can be asked."""
+    domain_id, shares = _running_shares(observed, gateway)
+    return daemons.running_for(domain_id, shares.values(), gateway.is_session)
 
 
 def _running_shares(observed: Observed, gateway: Gateway) -> tuple[str | None, dict[str, daemons.Share]]:

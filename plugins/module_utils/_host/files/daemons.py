@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,15 @@ def stale_shares(domain_id: str | None, shares: Mapping[str, Share], session: bo
         for tag, share in shares.items()
         if share.source and _serves_another(_pid_files(domain_id, share, session), share.source)
     )
+
+
+def running_for(domain_id: str | None, shares: Iterable[Share], session: bool) -> int | None:
+    """For how many seconds a running domain has run: libvirt starts its first virtiofsd just before QEMU."""
+    files = [file for share in shares for file in _pid_files(domain_id, share, session)]
+    try:
+        return max(0, int(time.time() - min(file.stat().st_mtime for file in files)))
+    except (OSError, ValueError):
+        return None
 
 
 def _pid_files(domain_id: str | None, share: Share, session: bool) -> list[Path]:

@@ -63,6 +63,7 @@ def test_a_healthy_guest() -> None:
         "guest": "web",
         "host": "alpha",
         "state": "running",
+        "starting": False,
         "answers": True,
         "address": "192.0.2.20",
         "port": 22,
@@ -99,6 +100,13 @@ UNREACHABLE = {"unreachable": True, "msg": "no route"}
 def test_a_finding(changes: dict[str, Any], state: str, found: str) -> None:
     status = observe(**changes)
     assert (status["state"], ids(status)) == (state, [found])
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(20, []), (600, ["guest_silent"]), (None, ["guest_silent"])])
+def test_a_guest_that_boots_is_starting(seconds: int | None, found: list[str]) -> None:
+    status = observe(domain_info=with_domain(running_for=seconds), answer=UNREACHABLE)
+    assert (status["starting"], ids(status)) == (not found, found)
+    assert not observe(domain_info=with_domain(running_for=20))["starting"]
 
 
 def test_a_guest_that_is_off_is_no_finding() -> None:

@@ -20,6 +20,7 @@ WEB: dict[str, Any] = {
     "guest": "web",
     "host": "alpha",
     "state": "running",
+    "starting": False,
     "answers": True,
     "address": "192.0.2.20",
     "port": 22,

@@ -43,6 +43,7 @@ class TestSummary:
             "  fix:      put it there",
             "",
             "1 of 3 checks passed, 1 failed, 1 not applicable",
+            "not applicable: b",
         ]
 
     def test_without_failures_it_is_one_line(self) -> None:

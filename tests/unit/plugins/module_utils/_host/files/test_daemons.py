@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,15 @@ def test_other_domains_and_unknown_daemons_are_none_of_its_business(host: Path) 
     assert daemons.dead_shares("70", SHARES, session=False) == []
     assert daemons.dead_shares("7", {"external": daemons.Share("fs2", "")}, session=False) == []
     assert daemons.dead_shares(None, SHARES, session=False) == []
+
+
+def test_a_domain_runs_since_its_first_daemon(host: Path) -> None:
+    now = time.time()
+    for alias, age in {"fs0": 100, "fs1": 40, "fs10": 70}.items():
+        os.utime(host / f"7-my-vm-{alias}-fs.pid", (now - age, now - age))
+    assert daemons.running_for("7", SHARES.values(), session=False) in (100, 101)
+    assert daemons.running_for("70", SHARES.values(), session=False) is None
+    assert daemons.running_for(None, SHARES.values(), session=False) is None
 
 
 def test_a_damaged_file_is_no_daemon(host: Path) -> None:
