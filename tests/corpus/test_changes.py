@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -164,18 +164,26 @@ def _after(plan: Plan) -> str | None:
 
 def _differences(before: str, after: str, places: tuple[str, ...]) -> Iterator[str]:
     allowed = re.compile("|".join(re.escape(place).replace(r"\*", ".*") for place in places))
-    old, new = (Counter(_statements(etree.fromstring(text))) for text in (before, after))
+    old, new = _statements(before), _statements(after)
     for sign, statements in (("-", old - new), ("+", new - old)):
         yield from (f"{sign}{place}={value}" for place, value in statements if not allowed.fullmatch(place))
 
 
-def _statements(element: Any, parent: str = "") -> Iterator[tuple[str, str]]:
+@lru_cache(maxsize=8000)  # the documents of the corpus, which every check compares with
+def _statements(text: str) -> Counter[tuple[str, str]]:
     """Everything that a document says, as (place, value), without the order."""
-    place = f"{parent}/{etree.QName(element).localname}"
-    yield from ((f"{place}@{etree.QName(name).localname}", value) for name, value in element.attrib.items())
-    yield place, "".join(element.xpath("text()")).strip()
-    for child in element.iterchildren("*"):
-        yield from _statements(child, place)
+    statements: Counter[tuple[str, str]] = Counter()
+    places = {None: ""}
+    for element in etree.fromstring(text).iter("*"):
+        place = places[element] = f"{places[element.getparent()]}/{_local(element.tag)}"
+        statements.update((f"{place}@{_local(name)}", value) for name, value in element.attrib.items())
+        texts = [element.text, *(child.tail for child in element)]
+        statements[place, "".join(filter(None, texts)).strip()] += 1
+    return statements
+
+
+def _local(name: str) -> str:
+    return name.rpartition("}")[2]
 
 
 def _validity(document: Document, after: str) -> Iterator[str]:

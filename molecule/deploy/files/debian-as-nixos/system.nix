@@ -12,7 +12,7 @@
 }:
 
 let
-  # The embedded test guest, which the role test_guest has built on this machine: DIRECTORY/{vmlinuz,initrd.img,root.img}
+  # The embedded test guest, which the role test_guest has built on this machine: DIRECTORY/{vmlinux,initrd.img,root.img}
   image = import ./image.nix;
 
   build =
@@ -35,7 +35,7 @@ let
   '';
   busybox = "${debian}/usr/bin/busybox";
 
-  kernel = build "kernel" "cp ${image}/vmlinuz $out";
+  kernel = build "kernel" "cp ${image}/vmlinux $out";
 
   # What stage 1 mounts. On tmpfs it is what the Nix guest module evaluates to, with another root; the copied system is
   # whole without the share.
@@ -96,7 +96,7 @@ in
     ln -s ${debian}/usr $out/sw
     ln -s ${payload} $out/payload
     echo -n x86_64-linux > $out/system
-    echo -n console=ttyS0 quiet mitigations=off audit=0 lsm= net.ifnames=0 clearcpuid=cx16 > $out/kernel-params
+    echo -n console=ttyS0 quiet mitigations=off audit=0 lsm= net.ifnames=0 clearcpuid=cx16 cryptomgr.notests > $out/kernel-params
 
     program() {
       sed "s|@busybox@|${busybox}|; s|@debian@|${debian}|; s|@toplevel@|$out|; s|@activation@|${activation}|; s|@boot@|${boot}|" $1 > $out/$2
