@@ -66,7 +66,8 @@ _TIMED_OUT = "timed-out"
 _MOST_BYTES = 262144
 
 _BASE64 = rf"[A-Za-z0-9+/=]{{0,{(_MOST_BYTES + 2) // 3 * 4}}}"
-_ANSWER = re.compile(rf"([0-9]{{1,3}}) ({_BASE64}) ({_BASE64})")
+_PLAIN = rf"=[A-Za-z0-9 .,:;/_()%+@-]{{1,{_MOST_BYTES}}}="
+_ANSWER = re.compile(rf"([0-9]{{1,3}}) ({_PLAIN}|{_BASE64}) ({_PLAIN}|{_BASE64})")
 
 
 def observe(checks: Iterable[Mapping[str, Any]], answer: Mapping[str, Any], timeout: int) -> list[dict[str, Any]]:
@@ -112,8 +113,13 @@ def _parse(line: str) -> dict[str, Any]:
     found = _ANSWER.fullmatch(line)
     if not found:
         raise ValueError
-    output, errors = (base64.b64decode(text, validate=True).decode(errors="replace") for text in found.groups()[1:])
-    return {"rc": int(found[1]), "stdout": output, "stderr": errors}
+    return {"rc": int(found[1]), "stdout": _decode(found[2]), "stderr": _decode(found[3])}
+
+
+def _decode(text: str) -> str:
+    if re.fullmatch(_PLAIN, text):
+        return text[1:-1]
+    return base64.b64decode(text, validate=True).decode(errors="replace")
 
 
 class FilterModule:

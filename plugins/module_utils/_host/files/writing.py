@@ -38,6 +38,14 @@ def replace_file(path: Path, content: bytes, mode: int) -> None:
     sync_directory(path.parent)
 
 
+def replace_with_link(path: Path, target: Path) -> None:
+    """Put a symbolic link at a path in one step."""
+    with scratch_directory(path) as scratch:
+        (scratch / "link").symlink_to(target)
+        (scratch / "link").replace(path)
+    sync_directory(path.parent)
+
+
 @contextmanager
 def scratch_directory(target: Path) -> Iterator[Path]:
     """A new private directory next to the target, removed at the end; what killed runs have left is removed as well.

@@ -33,6 +33,10 @@ def observed(stdout: str) -> list[dict[str, Any]]:
     [
         ("0  ", {"rc": 0, "stdout": "", "stderr": ""}),
         ("255 eA== eQ==", {"rc": 255, "stdout": "x", "stderr": "y"}),
+        ("1 =two words= =x=", {"rc": 1, "stdout": "two words", "stderr": "x"}),
+        ("0 =eA=== =eA=", MALFORMED),
+        *((f"0 {text} ", MALFORMED) for text in ("==", "=x", "x=y=", "=x=y=", "=a\tb=", "=a\x1bb=", "=é=")),
+        (f"0 ={'x' * 262145}= ", MALFORMED),
         ("0 //4= ", {"rc": 0, "stdout": "\ufffd\ufffd", "stderr": ""}),
         (f"0 {MOST} ", {"rc": 0, "stdout": "x" * 262144, "stderr": ""}),
         ("timed-out", {"timedout": {"period": 9}}),
