@@ -65,9 +65,6 @@ class DomainXml:
         put(document.root, "name", name)
         put(document.root, "os/type/@arch", architecture)
         put(document.root, "os/type/@machine", "q35" if architecture == "x86_64" else "virt")
-        if architecture == "x86_64":
-            # Linux uses it for a moment at boot; from then on, QEMU would wake up 250 times a second for nothing.
-            etree.SubElement(ensure(document.root, "clock"), "timer", name="hpet", present="no")
         return document
 
     def copy(self) -> DomainXml:
