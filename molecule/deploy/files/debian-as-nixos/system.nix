@@ -96,7 +96,7 @@ in
     ln -s ${debian}/usr $out/sw
     ln -s ${payload} $out/payload
     echo -n x86_64-linux > $out/system
-    echo -n console=ttyS0 quiet mitigations=off audit=0 lsm= net.ifnames=0 clearcpuid=cx16 cryptomgr.notests > $out/kernel-params
+    echo -n console=ttyS0 quiet mitigations=off audit=0 lsm= net.ifnames=0 clearcpuid=cx16 cryptomgr.notests hpet=disable tsc=reliable > $out/kernel-params
 
     program() {
       sed "s|@busybox@|${busybox}|; s|@debian@|${debian}|; s|@toplevel@|$out|; s|@activation@|${activation}|; s|@boot@|${boot}|" $1 > $out/$2
