@@ -49,6 +49,7 @@ TASKS: dict[str, Options] = {
     "domain": {"name": "vm", "state": "running", "memory": 128, "virt_type": "qemu"},
     "domain_info": {},
     "domains": {"domains": [{"name": "vm", "state": "running", "memory": 128, "virt_type": "qemu"}]},
+    "files": {"files": [{"path": f"{TREE}/file", "content": "text"}]},
     "host_info": {},
     "network": {"name": "net", "firewall": False},
     "nixos_anywhere": {**GUEST, "command": ["true"], "flake": "/etc/nixos#web", "log": f"{TREE}/log"},
@@ -260,6 +261,8 @@ def judge(option: Option, value: Any, run: Run, look: Callable[[], Any], root: P
             return "not idempotent", str(again.get("msg") or again.get("actions"))
         with limit():
             undo(option, task, run)
+            for path in done.get("paths", ()):  # what the module files has installed
+                Path(path).unlink()
             restore(root)
         return ("accepted", "") if look() == before else ("left something", difference(before, look()))
     except TimeoutError:
