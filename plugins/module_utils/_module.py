@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""AnsibleModule with two things that it lacks: a fix in every failure, and a refusal of values that break it."""
+"""AnsibleModule with what it lacks: a fix in every failure, a refusal of values that break it, one way to the end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -33,6 +33,14 @@ class Module(AnsibleModule):  # type: ignore[misc]  # ansible has no types
         if found:
             self.params = {}  # whatever they are, secrets included, they are not returned
             self.fail_json(msg="; ".join(found[:3]))
+
+    def run(self, work: Callable[[], dict[str, Any]]) -> None:
+        """Do the work, and end with its result or its error."""
+        try:
+            result = work()
+        except VirtiofsError as error:
+            self.fail_json(exception=error, **error.as_result())
+        self.exit_json(**result)
 
     def fail_json(self, msg: Any, **values: Any) -> None:
         """End with what failed, always with the values of a VirtiofsError: Ansible's own messages lack a fix."""

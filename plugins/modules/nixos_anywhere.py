@@ -181,7 +181,7 @@ from typing import Any
 
 # Ends on a Python that is too old for the rest.
 from ..module_utils import _python  # noqa: F401 pylint: disable=unused-import
-from ..module_utils._errors import InvalidInput, VirtiofsError
+from ..module_utils._errors import InvalidInput
 from ..module_utils._module import Module
 from ..module_utils._nixos import nixos_anywhere, ssh
 from ..module_utils._nixos.options import check_options
@@ -234,11 +234,7 @@ def main() -> None:
         required_together=[("toplevel", "disko_script")],
         supports_check_mode=True,
     )
-    try:
-        result = install(module)
-    except VirtiofsError as error:
-        module.fail_json(exception=error, **error.as_result())
-    module.exit_json(**result)
+    module.run(lambda: install(module))
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ from typing import Any
 
 # Ends on a Python that is too old for the rest.
 from ..module_utils import _python  # noqa: F401 pylint: disable=unused-import
-from ..module_utils._errors import InvalidInput, VirtiofsError
+from ..module_utils._errors import InvalidInput
 from ..module_utils._module import Module
 from ..module_utils._nixos import ssh
 from ..module_utils._nixos.inspection import needs_restart
@@ -167,11 +167,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        result = switch(module)
-    except VirtiofsError as error:
-        module.fail_json(exception=error, **error.as_result())
-    module.exit_json(**result)
+    module.run(lambda: switch(module))
 
 
 if __name__ == "__main__":

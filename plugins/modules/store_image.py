@@ -120,7 +120,6 @@ failed_share:
 
 # Ends on a Python that is too old for the rest.
 from ..module_utils import _python  # noqa: F401 pylint: disable=unused-import
-from ..module_utils._errors import VirtiofsError
 from ..module_utils._host.store import image
 from ..module_utils._module import Module
 
@@ -137,11 +136,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        result = image.manage(module.params, module.check_mode)
-    except VirtiofsError as error:
-        module.fail_json(exception=error, **error.as_result())
-    module.exit_json(**result)
+    module.run(lambda: image.manage(module.params, module.check_mode))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from typing import Any, Callable
 from ansible.module_utils.basic import missing_required_lib
 
 from .._domain.xml.places import LXML_IMPORT_ERROR
-from .._errors import VirtiofsError
 from .._host.connection import LIBVIRT_IMPORT_ERROR
 from .._host.limits import read_limits
 from .._module import Module
@@ -19,14 +18,15 @@ from .controller import Controller
 def run(module: Module, work: Callable[[Controller], dict[str, Any]]) -> None:
     """Do the work over one connection and leave the module, also when it fails."""
     require_libraries(module)
-    try:
+
+    def connected() -> dict[str, Any]:
         with connect(module, module.check_mode) as controller:
             result = work(controller)
             for warning in controller.warnings:
                 module.warn(printable(warning))
-    except VirtiofsError as error:
-        module.fail_json(exception=error, **error.as_result())
-    module.exit_json(**result)
+            return result
+
+    module.run(connected)
 
 
 def connect(module: Module, check_mode: bool) -> Controller:
