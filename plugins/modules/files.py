@@ -10,7 +10,7 @@ module: files
 short_description: Install several small files and symbolic links at once
 version_added: 1.0.0
 description:
-  - Does for many files in one call what M(ansible.builtin.copy) and M(ansible.builtin.file) do with two calls for each.
+  - Does for many files in one call what C(ansible.builtin.copy) and C(ansible.builtin.file) do with two calls for each.
   - A file changes in one step, also if the run is killed, and keeps its owner. Missing parent directories are created.
   - Nothing is changed if one of the paths cannot be read, or is a directory.
 author: keystone contributors (@ncrmro)
@@ -48,8 +48,9 @@ options:
           - Target of a symbolic link, in place of C(content).
         type: str
 seealso:
-  - module: ansible.builtin.copy
-  - module: ansible.builtin.file
+  - name: ansible.builtin.copy
+    description: Copies a file of any size, and sets its owner.
+    link: https://docs.ansible.com/ansible/latest/collections/ansible/builtin/copy_module.html
 """
 
 EXAMPLES = r"""
