@@ -78,6 +78,7 @@ def test_a_healthy_guest() -> None:
 
 
 UNREACHABLE = {"unreachable": True, "msg": "no route"}
+NO_LIBVIRT = {"id": "libvirt_unreachable", "severity": "error", "problem": "libvirt does not answer", "fix": "Start it"}
 
 
 @pytest.mark.parametrize(
@@ -85,6 +86,7 @@ UNREACHABLE = {"unreachable": True, "msg": "no route"}
     [
         ({"domain_info": UNREACHABLE, "host_info": UNREACHABLE, "answer": {"skipped": True}}, "unknown", "host_silent"),
         ({"domain_info": {"failed": True, "msg": "libvirt"}}, "unknown", "host_silent"),
+        ({"domain_info": {"failed": True}, "host_info": {"findings": [NO_LIBVIRT]}}, "unknown", "libvirt_unreachable"),
         ({"domain_info": {"domains": {}}, "answer": {"skipped": True}}, "absent", "domain_absent"),
         ({"answer": UNREACHABLE}, "running", "guest_silent"),
         ({"answer": {"rc": 127, "stdout": "", "stderr": "sh: not found"}}, "running", "guest_silent"),
