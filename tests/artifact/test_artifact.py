@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -180,6 +181,21 @@ def test_a_playbook_runs_or_reports_what_is_missing(installed: Installation) -> 
     outputs = in_parallel(lambda name: installed.play(name, INVENTORY, WITHOUT_A_VM[name][0], "--check"), names)
     for name, output in zip(names, outputs, strict=True):
         assert WITHOUT_A_VM[name][1] in output, output
+
+
+def test_one_guest_of_a_host_asks_for_all(installed: Installation) -> None:
+    """The domain test is the one that libvirt's test driver has."""
+    web = INVENTORY["virtiofs_guests"]["hosts"]["web"]
+    guests = {"web": web, "database": {**web, "vm_name": "test"}, "other": {**web, "vm_uri": "test:///other"}}
+    report = installed.folder / "status.json"
+    inventory = {**INVENTORY, "virtiofs_guests": {"hosts": guests}}
+    output = installed.play("status", inventory, 0, "--extra-vars", f"status_files={report}")
+    for task in ("Gather information about the host's virtiofs support", "Gather information about the VMs"):
+        start = output.index(f"TASK [{task}]")
+        asking = re.findall(r"\[(\w+) -> hyper\]", output[start : output.index("TASK", start + 1)])
+        assert sorted(asking) == ["database", "other"], output
+    states = {guest["guest"]: guest["state"] for guest in json.loads(report.read_text())["guests"]}
+    assert states == {"web": "absent", "database": "running", "other": "unknown"}
 
 
 @pytest.mark.parametrize(

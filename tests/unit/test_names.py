@@ -121,7 +121,7 @@ def test_an_inventory_may_use_any_name(tmp_path: Path) -> None:
     command = ["ansible-playbook", "--check", "--inventory", str(inventory), "playbooks/verify.yml"]
     result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "Find out how to connect" in result.stdout
+    assert "Gather information about the VMs" in result.stdout
 
 
 @pytest.mark.parametrize(
