@@ -168,7 +168,7 @@ def _plan_paths(name: str, wanted: Options, observed: Observed, document: Domain
 
 def _plan_define(document: DomainXml, observed: Observed, plan: Plan) -> None:
     before = observed.persistent
-    if before is None or before.digest() != document.digest():
+    if before is None or not before.is_equivalent(document):
         plan.actions.append(Define(document, before))
 
 

@@ -81,6 +81,10 @@ class DomainXml:
         """A hash of what the document says, however it is written."""
         return digest(self.root)
 
+    def is_equivalent(self, other: DomainXml) -> bool:
+        """Whether both say the same, however they are written; mostly in the same way, which is quick to see."""
+        return etree.tostring(self.root) == etree.tostring(other.root) or self.digest() == other.digest()
+
     @property
     def name(self) -> str | None:
         return get(self.root, "name")
