@@ -89,14 +89,22 @@ systemd-run --quiet --collect --unit=keystone-switch --service-type=exec sh $dir
 cat /proc/sys/kernel/random/boot_id
 """
 
-# Reaching this point over a new connection proves that the guest is reachable, so confirm the switch.
-_INSPECT_AND_CONFIRM = """\
+# A connection made after the activation proves that the guest is reachable, and confirms the switch. Then the guest
+# waits up to 20 s for news: in an emulated guest, a login takes as much CPU time as 20 s of waiting.
+_CONFIRM_AND_WAIT = """\
+if cd /run/keystone-virtiofs/switch 2>/dev/null; then
+    status=$(cat status 2>/dev/null)
+    case $status in 0 | 4) touch confirmed ;; esac
+    seconds=0
+    until [ -e result ] || [ $seconds = 20 ] || { [ -z "$status" ] && [ -e status ]; }; do
+        sleep 1
+        seconds=$((seconds + 1))
+    done
+fi
 cat /proc/sys/kernel/random/boot_id
 readlink -f /run/current-system
 cd /run/keystone-virtiofs/switch 2>/dev/null || exit 0
-status=$(cat status 2>/dev/null)
-case $status in 0 | 4) touch confirmed ;; esac
-echo "$status"
+echo "$(cat status 2>/dev/null)"
 echo "$(cat result 2>/dev/null)"
 cat log 2>/dev/null || true
 """
@@ -291,7 +299,7 @@ def _ended(guest: Connection, boot_id: str) -> GuestStatus | None:
     restarts.
     """
     try:
-        status = GuestStatus.parse(guest.check(_INSPECT_AND_CONFIRM))
+        status = GuestStatus.parse(guest.check(_CONFIRM_AND_WAIT))
     except OtherHostKey:
         raise
     except HostError:  # an activation replaces what answers

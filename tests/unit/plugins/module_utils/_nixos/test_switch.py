@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -151,6 +152,40 @@ def test_the_watchdog_rolls_back_at_once_when_the_activation_fails(run: Path) ->
 def test_the_watchdog_restarts_the_guest_when_it_cannot_roll_back(run: Path) -> None:
     (run / "old.test").write_text("1")
     assert watch(run) == (["new test", "old test", "systemctl reboot"], "")
+
+
+def ask(run: Path, at_each_second: str = ":") -> list[str]:
+    """What the guest answers about its switch, and at each second of waiting runs a command."""
+    sleep = run / "bin/sleep"
+    sleep.parent.mkdir()
+    sleep.write_text(f"#!/bin/sh\necho waited >>{run}/waited\ncd {run}/state && {at_each_second}\n")
+    sleep.chmod(0o755)
+    script = switch._CONFIRM_AND_WAIT.replace("/run/keystone-virtiofs/switch", str(run / "state"))
+    path = {"PATH": f"{sleep.parent}:{os.environ['PATH']}"}
+    answer = subprocess.run(["sh", "-c", script], env=path, capture_output=True, text=True, check=True).stdout
+    return answer.splitlines()[2:]
+
+
+@pytest.mark.parametrize("status", ["0", "4"])
+def test_a_connection_after_the_activation_confirms_and_waits_for_the_result(run: Path, status: str) -> None:
+    (run / "state/status").write_text(status)
+    assert ask(run, "test -e confirmed && echo kept >result") == [status, "kept"]
+
+
+def test_a_connection_before_the_end_of_the_activation_only_waits(run: Path) -> None:
+    assert ask(run, "echo 0 >status") == ["0", ""]
+    assert not (run / "state/confirmed").exists()
+
+
+def test_a_failed_activation_is_not_confirmed(run: Path) -> None:
+    (run / "state/status").write_text("2")
+    assert ask(run, "echo rolled-back >result") == ["2", "rolled-back"]
+    assert not (run / "state/confirmed").exists()
+
+
+def test_a_connection_does_not_wait_forever(run: Path) -> None:
+    assert ask(run) == ["", ""]
+    assert (run / "waited").read_text().count("waited") == 20
 
 
 def test_a_restart_is_into_the_new_boot_default(run: Path) -> None:
