@@ -198,6 +198,37 @@ def test_one_guest_of_a_host_asks_for_all(installed: Installation) -> None:
     assert states == {"web": "absent", "database": "running", "other": "unknown"}
 
 
+def test_guests_of_one_host_do_not_disturb_each_others_verification(installed: Installation) -> None:
+    """Each adds a path to the host's store, which must not count as a change by the other guest."""
+    store = installed.folder / "store"
+    store.mkdir()
+    roles = [
+        {"tasks_from": "host", "vars": {"_verify_asked": "{{ [_verify_store_before] }}"}},
+        {"tasks_from": "after_writes"},
+    ]
+    play = {
+        "hosts": "virtiofs_guests",
+        "gather_facts": False,
+        "vars": {"verify_source": str(store), "verify_mount_point": str(store), "verify_host": "hyper"},
+        "tasks": [
+            {
+                "ansible.builtin.include_role": {"name": f"{COLLECTION}.verify", "tasks_from": role["tasks_from"]},
+                "vars": role.get("vars", {}),
+            }
+            for role in roles
+        ]
+        + [{"ansible.builtin.debug": {"msg": "{{ _verify_observations | map(attribute='stdout') }}"}}],
+    }
+    web = INVENTORY["virtiofs_guests"]["hosts"]["web"]
+    inventory = installed.folder / "two.yml"
+    inventory.write_text(yaml.safe_dump({**INVENTORY, "virtiofs_guests": {"hosts": {"web": web, "database": web}}}))
+    playbook = installed.folder / "two-play.yml"
+    playbook.write_text(yaml.safe_dump([play]))
+    output = installed.run("ansible-playbook", "--forks", "1", "--inventory", str(inventory), str(playbook))
+    assert output.count("unchanged byte for byte") == 2, output
+    assert output.count("readable: ") == 2, output
+
+
 @pytest.mark.parametrize(
     ("playbook", "tag", "part"),
     [
