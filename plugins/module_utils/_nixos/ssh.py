@@ -98,7 +98,7 @@ class Target:
             "HostKeyAlias": self.name,
             "LogLevel": "ERROR",
             "NumberOfPasswordPrompts": "1",
-            "ServerAliveCountMax": "3",
+            "ServerAliveCountMax": "6",  # an emulated guest on a busy host can be silent for 15 s
             "ServerAliveInterval": "5",
             "StrictHostKeyChecking": "yes",
         }
