@@ -171,10 +171,10 @@ def _line(text: str) -> str:
 def _of_host(observed: Observed) -> Iterator[dict[str, str]]:
     host, info = observed["host"], observed["host_info"]
     findings = info.get("findings", [])
-    failed = info if "findings" not in info else observed["domain_info"]
+    failed = [answer for answer, key in ((info, "findings"), (observed["domain_info"], "domains")) if key not in answer]
     # Without libvirt there is no answer about domains either; the findings have the cause.
-    if ("findings" not in info or "domains" not in failed) and "error" not in (found["severity"] for found in findings):
-        problem = f"{host} does not answer: {_message(failed)}"
+    if failed and "error" not in (found["severity"] for found in findings):
+        problem = f"{host} does not answer: {_message(failed[0])}"
         yield _finding("host", "host_silent", "error", problem, f"Run ansible {host} -m ansible.builtin.ping")
     for found in findings:
         yield _finding("host", found["id"], found["severity"], found["problem"], found["fix"])

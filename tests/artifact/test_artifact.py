@@ -198,26 +198,42 @@ def test_one_guest_of_a_host_asks_for_all(installed: Installation) -> None:
     assert states == {"web": "absent", "database": "running", "other": "unknown"}
 
 
+def test_what_the_role_host_has_gathered_is_not_gathered_again(installed: Installation) -> None:
+    web = {name: value for name, value in INVENTORY["virtiofs_guests"]["hosts"]["web"].items() if name != "vm_uri"}
+    hyper = {**HERE, "host_info": {"findings": []}}
+    inventory = {"virtiofs_hosts": {"hosts": {"hyper": hyper}}, "virtiofs_guests": {"hosts": {"web": web}}}
+    output = installed.play("status", inventory, 0)
+    assert "TASK [Gather information about the VMs]" in output
+    assert (
+        "-> hyper"
+        not in output.partition("TASK [Gather information about the host's virtiofs support]")[2].partition("TASK")[0]
+    )
+
+
+def test_a_check_does_not_skip_a_guest_whose_libvirt_is_silent(installed: Installation) -> None:
+    """A guest that check mode skips is one that libvirt does not have."""
+    web = {**INVENTORY["virtiofs_guests"]["hosts"]["web"], "vm_uri": "test:///other"}
+    output = installed.play("verify", {**INVENTORY, "virtiofs_guests": {"hosts": {"web": web}}}, 2, "--check")
+    assert "libvirtd_active" in output
+
+
 def test_guests_of_one_host_do_not_disturb_each_others_verification(installed: Installation) -> None:
     """Each adds a path to the host's store, which must not count as a change by the other guest."""
     store = installed.folder / "store"
     store.mkdir()
-    roles = [
-        {"tasks_from": "host", "vars": {"_verify_asked": "{{ [_verify_store_before] }}"}},
-        {"tasks_from": "after_writes"},
-    ]
+    verify = {"name": f"{COLLECTION}.verify"}
     play = {
         "hosts": "virtiofs_guests",
         "gather_facts": False,
         "vars": {"verify_source": str(store), "verify_mount_point": str(store), "verify_host": "hyper"},
         "tasks": [
             {
-                "ansible.builtin.include_role": {"name": f"{COLLECTION}.verify", "tasks_from": role["tasks_from"]},
-                "vars": role.get("vars", {}),
-            }
-            for role in roles
-        ]
-        + [{"ansible.builtin.debug": {"msg": "{{ _verify_observations | map(attribute='stdout') }}"}}],
+                "ansible.builtin.include_role": {**verify, "tasks_from": "host"},
+                "vars": {"_verify_asked": "{{ [_verify_store_before] }}"},
+            },
+            {"ansible.builtin.include_role": {**verify, "tasks_from": "after_writes"}},
+            {"ansible.builtin.debug": {"msg": "{{ _verify_observations | map(attribute='stdout') }}"}},
+        ],
     }
     web = INVENTORY["virtiofs_guests"]["hosts"]["web"]
     inventory = installed.folder / "two.yml"
