@@ -12,8 +12,8 @@
 }:
 
 let
-  # The embedded test guest, which the role test_guest has built on this machine: DIRECTORY/{vmlinux,initrd.img,root.img}
-  image = import ./image.nix;
+  # The embedded test guest, which the role test_guest has built on this machine.
+  guest = import ./guest.nix;
 
   build =
     what: script:
@@ -31,11 +31,11 @@ let
   # Shared by all systems, as nixpkgs' packages are.
   debian = build "debian" ''
     mkdir $out
-    debugfs -R "rdump /usr /etc $out" ${image}/root.img
+    debugfs -R "rdump /usr /etc $out" ${guest.image}
   '';
   busybox = "${debian}/usr/bin/busybox";
 
-  kernel = build "kernel" "cp ${image}/vmlinux $out";
+  kernel = build "kernel" "cp ${guest.kernel} $out";
 
   # What stage 1 mounts. On tmpfs it is what the Nix guest module evaluates to, with another root; the copied system is
   # whole without the share.
@@ -48,7 +48,7 @@ let
   fstabs = build "fstabs" ''
     mkdir $out
     cd $out
-    ${busybox} cpio --quiet -id etc/sysroot.fstab system/etc/fstab < ${image}/initrd.img
+    ${busybox} cpio --quiet -id etc/sysroot.fstab system/etc/fstab < ${guest.initrd}
     sed -i '${mounts.${root}}' etc/sysroot.fstab system/etc/fstab
   '';
 
@@ -59,7 +59,7 @@ let
     # systemd wants to see one before it goes to another root.
     echo ID=nixos > system/etc/os-release
     find etc system | ${busybox} cpio --quiet -o -H newc > archive
-    cat ${image}/initrd.img archive > $out
+    cat ${guest.initrd} ${guest.initrd_systemd} archive > $out
   '';
 
   payload = build "payload-${name}" "yes ${name} | head -c 16777216 > $out";
@@ -96,7 +96,7 @@ in
     ln -s ${debian}/usr $out/sw
     ln -s ${payload} $out/payload
     echo -n x86_64-linux > $out/system
-    echo -n console=ttyS0 quiet mitigations=off audit=0 lsm= net.ifnames=0 clearcpuid=cx16 cryptomgr.notests hpet=disable tsc=reliable > $out/kernel-params
+    echo -n ${guest.cmdline} > $out/kernel-params
 
     program() {
       sed "s|@busybox@|${busybox}|; s|@debian@|${debian}|; s|@toplevel@|$out|; s|@activation@|${activation}|; s|@boot@|${boot}|" $1 > $out/$2
