@@ -133,7 +133,7 @@ def switch(module: Module) -> dict[str, Any]:
     check_options(params)
     guest, toplevel = ssh.Connection(ssh.Target.of(params, module.tmpdir)), params["toplevel"]
     systems = Systems.of(guest, toplevel)
-    must_restart = needs_restart(guest, toplevel)
+    must_restart = needs_restart(systems.booted_fstab, toplevel)
     if must_restart and params["restart"] == "never":
         raise InvalidInput(
             f"{params['name']}: {toplevel} needs other file systems than stage 1 of the booted system has mounted, and"

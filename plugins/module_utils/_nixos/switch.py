@@ -13,6 +13,7 @@ from .. import _commands
 from .._errors import HostError, InvalidInput, WaitTimeout
 from .._untrusted import printable, store_path
 from .._waiting import wait_until
+from .inspection import BOOTED_FSTAB
 from .ssh import OtherHostKey, Unreachable
 
 if TYPE_CHECKING:
@@ -109,12 +110,16 @@ echo "$(cat result 2>/dev/null)"
 cat log 2>/dev/null || true
 """
 
-# The running system, the boot default (where there is no profile, the running system), and whether Nix knows NEW.
-_SYSTEMS = """\
+# The running system, the boot default (where there is no profile, the running system), whether Nix knows NEW, and the
+# fstab of the booted system.
+_SYSTEMS = (
+    """\
 readlink -f /run/current-system
 if [ -e "$1" ]; then readlink -f "$1"; else readlink -f /run/current-system; fi
 if nix-store --check-validity "$2" 2>/dev/null; then echo valid; else echo unknown; fi
 """
+    + BOOTED_FSTAB
+)
 
 _MISSING = """\
 grep -c ' virtiofs ' /proc/mounts
@@ -184,22 +189,23 @@ class GuestStatus:
 
 @dataclass(frozen=True)
 class Systems:
-    """The guest's systems, and whether its Nix knows the requested one."""
+    """The guest's systems, whether its Nix knows the requested one, and the fstab of the booted one."""
 
     current: str
     boot_default: str
     is_valid: bool
+    booted_fstab: str = ""
 
     @classmethod
     def of(cls, guest: Connection, toplevel: str) -> Systems:
         answer = guest.check(_SYSTEMS, PROFILE, toplevel)
-        current, boot_default, validity = [*answer.split("\n"), *([""] * 3)][:3]
+        current, boot_default, validity, booted_fstab = [*answer.split("\n", 3), *([""] * 3)][:4]
         if not (store_path(current) and store_path(boot_default)):
             raise HostError(
                 f"{guest.target.name}: the running system or the boot default is not in the guest's store",
                 fix=f"Check /run/current-system and {PROFILE} in the guest.",
             )
-        return cls(current, boot_default, validity == "valid")
+        return cls(current, boot_default, validity == "valid", booted_fstab)
 
     def rollback_target(self, new: str) -> str:
         """The system to roll back to from the new one, which may be running already without being the boot default."""

@@ -258,8 +258,8 @@ def test_systems_outside_the_store_are_refused(answer: str) -> None:
 
 
 def test_systems_are_those_that_the_guest_reports() -> None:
-    guest = Shared(WEB, current=f"{OLD}\n{NEW}\nvalid\n")
-    assert Systems.of(guest, NEW) == Systems(OLD, NEW, is_valid=True)  # type: ignore[arg-type]
+    guest = Shared(WEB, current=f"{OLD}\n{NEW}\nvalid\ntmpfs / tmpfs\n")
+    assert Systems.of(guest, NEW) == Systems(OLD, NEW, is_valid=True, booted_fstab="tmpfs / tmpfs\n")  # type: ignore[arg-type]
 
 
 def test_a_guest_that_is_lost_before_the_activation_rolls_back_by_itself() -> None:
