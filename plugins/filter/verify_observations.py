@@ -34,7 +34,7 @@ options:
     required: true
   timeout:
     description:
-      - Timeout in seconds that the script has set for each check.
+      - Timeout in seconds that the script has set for its checks.
     type: int
     required: true
 """
@@ -66,7 +66,7 @@ _TIMED_OUT = "timed-out"
 _MOST_BYTES = 262144
 
 _BASE64 = rf"[A-Za-z0-9+/=]{{0,{(_MOST_BYTES + 2) // 3 * 4}}}"
-_PLAIN = rf"=[A-Za-z0-9 .,:;/_()%+@-]{{1,{_MOST_BYTES}}}="
+_PLAIN = rf"=[A-Za-z0-9 .,:;/_()%+@~-]{{1,{_MOST_BYTES}}}="
 _ANSWER = re.compile(rf"([0-9]{{1,3}}) ({_PLAIN}|{_BASE64}) ({_PLAIN}|{_BASE64})")
 
 
@@ -118,7 +118,7 @@ def _parse(line: str) -> dict[str, Any]:
 
 def _decode(text: str) -> str:
     if re.fullmatch(_PLAIN, text):
-        return text[1:-1]
+        return text[1:-1].replace("~", "\n")
     return base64.b64decode(text, validate=True).decode(errors="replace")
 
 
