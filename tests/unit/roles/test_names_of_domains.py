@@ -5,58 +5,41 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._domain import values
+from ansible_collections.keystone.virtiofs.tests.unit.roles.plays import run_tasks
 
 CHECKOUT = Path(__file__).parents[3]
-TASKS = {"vm": ("main",), "verify": ("main", "absent")}
+NAME_OF = {"vm": "vm_name", "verify": "verify_domain"}
+ROLES = [("vm", "main"), ("verify", "main"), ("verify", "absent")]
+BAD_NAMES = ["../../../../srv/victim", "..", ".", "a/b", "-all", "x\ny", ""]
+PLAIN_NAMES = ["my web", "web-1.example.org"]
 REFUSED = "must not contain a slash or a control character, or start with a dot, a dash or a space"
-
-
-def run_tasks(tmp_path: Path, role: str, tasks: str, **variables: str) -> str:
-    """In check mode, so that a name that is not refused does no harm."""
-    play = {
-        "name": "Run the tasks of a role",
-        "hosts": "localhost",
-        "connection": "local",
-        "gather_facts": False,
-        "vars": {"ansible_python_interpreter": sys.executable},
-        "tasks": [
-            {
-                "name": "Run the tasks",
-                "ansible.builtin.include_role": {"name": f"keystone.virtiofs.{role}", "tasks_from": tasks},
-            }
-        ],
-    }
-    playbook = tmp_path / "playbook.yml"
-    playbook.write_text(yaml.safe_dump([play]))
-    command = ["ansible-playbook", "--check", "--inventory", "localhost,", "--extra-vars", json.dumps(variables)]
-    done = subprocess.run([*command, str(playbook)], cwd=CHECKOUT, capture_output=True, text=True, check=False)
-    return " ".join(done.stdout.split())
-
-
-@pytest.mark.parametrize("name", ["../../../../srv/victim", "..", ".", "a/b", "-all", "x\ny", ""])
-@pytest.mark.parametrize(("role", "tasks"), [(role, name) for role, names in TASKS.items() for name in names])
-def test_a_name_that_is_a_path_or_an_option_is_refused_first(tmp_path: Path, role: str, tasks: str, name: str) -> None:
-    said = run_tasks(tmp_path, role, tasks, **{f"{role}_{'name' if role == 'vm' else 'domain'}": name})
-    assert REFUSED in said
-    assert said.count("TASK [") <= 3, "only the role's inclusion and the check of its variables come before"
-
-
 URI = "qemu+ext://x/system?command=/bin/false"
 
 
-@pytest.mark.parametrize(("role", "tasks"), [(role, name) for role, names in TASKS.items() for name in names])
-def test_a_uri_that_is_a_command_is_refused_before_virsh_runs(tmp_path: Path, role: str, tasks: str) -> None:
-    names = {"vm": {"vm_name": "x"}, "verify": {"verify_domain": "x"}}[role]
-    said = run_tasks(tmp_path, role, tasks, **names, **{f"{role}_uri": URI})
-    assert f"{role}_uri ({json.dumps(URI)}) must be qemu:///system" in said.replace('\\"', '"')
+@pytest.mark.parametrize(("role", "tasks"), ROLES)
+def test_what_is_a_path_an_option_or_a_command_is_refused_first(tmp_path: Path, role: str, tasks: str) -> None:
+    names = {f"bad{number}": {NAME_OF[role]: name} for number, name in enumerate(BAD_NAMES)}
+    hosts = {**names, "uri": {NAME_OF[role]: "x", f"{role}_uri": URI}}
+    include = {"name": f"keystone.virtiofs.{role}", "tasks_from": tasks}
+    # In check mode, so that a name that is not refused does no harm.
+    ends = run_tasks(tmp_path, [{"name": "Run", "ansible.builtin.include_role": include}], hosts, "--check")
+    for host in names:
+        assert REFUSED in ends[host].message, (host, ends[host])
+        assert ends[host].tasks <= 3, "only the role's inclusion and the check of its variables come before"
+    assert f"{role}_uri ({json.dumps(URI)}) must be qemu:///system" in ends["uri"].message
+
+
+def test_a_plain_name_is_accepted(tmp_path: Path) -> None:
+    hosts = {f"plain{number}": {"verify_domain": name} for number, name in enumerate(PLAIN_NAMES)}
+    include = {"name": "keystone.virtiofs.verify", "tasks_from": "absent"}
+    ends = run_tasks(tmp_path, [{"name": "Run", "ansible.builtin.include_role": include}], hosts, "--check")
+    assert not any(REFUSED in end.message for end in ends.values()), ends
 
 
 @pytest.mark.parametrize("file", ["roles/vm/vars/main.yml", "roles/verify/vars/main/scripts.yml"])
@@ -81,9 +64,3 @@ def test_only_the_logs_of_the_vm_are_removed(name: str, log: str, is_removed: bo
     [pattern] = find["patterns"]
     said = pattern.replace("{{ vm_name | regex_escape }}", re.escape(name))
     assert bool(re.match(said, log)) is is_removed
-
-
-@pytest.mark.parametrize("name", ["my web", "web-1.example.org"])
-@pytest.mark.parametrize(("role", "tasks"), [("verify", "absent")])
-def test_a_plain_name_is_accepted(tmp_path: Path, role: str, tasks: str, name: str) -> None:
-    assert REFUSED not in run_tasks(tmp_path, role, tasks, verify_domain=name)

@@ -3,86 +3,79 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
-import pytest
-import yaml
+from ansible_collections.keystone.virtiofs.tests.unit.roles.plays import run_tasks
 
-CHECKOUT = Path(__file__).parents[3]
-ABSENT = {
-    "name": "Remove everything kept for a guest",
-    "hosts": "localhost",
-    "connection": "local",
-    "gather_facts": False,
-    "vars": {"ansible_python_interpreter": sys.executable, "nixos_guest_state": "absent"},
-    "roles": ["keystone.virtiofs.nixos_guest"],
+REFUSED = {
+    "path": {"nixos_guest_name": "web", "nixos_guest_domain": "../../../../srv/victim"},
+    "line": {"nixos_guest_name": "web", "nixos_guest_domain": "..\n"},
+    "name": {"nixos_guest_name": "../web", "nixos_guest_domain": "web"},
+    "pattern": {"nixos_guest_name": "web,*", "nixos_guest_domain": ""},
+}
+ACCEPTED = {
+    "none": {"nixos_guest_name": "web-1.example.org", "nixos_guest_domain": ""},
+    "plain": {"nixos_guest_name": "web-1.example.org", "nixos_guest_domain": "my web"},
+}
+# Systems in the order of their deployment, and the one that a rollback is to.
+DEPLOYED = {
+    "A": None,
+    "AA": None,
+    "AB": "A",
+    "ABA": "A",
+    "ABAA": "A",
+    "ABB": "A",
+    "ABAC": "A",
+    "ABC": "B",
 }
 
 
-def run_role(tmp_path: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """In check mode, so that a name that is not refused does no harm."""
-    playbook = tmp_path / "playbook.yml"
-    playbook.write_text(yaml.safe_dump([ABSENT]))
-    names = json.dumps({"nixos_guest_known_hosts": str(tmp_path / "known_hosts"), **variables})
-    command = ["ansible-playbook", "--check", "--inventory", "localhost,", "--extra-vars", names, str(playbook)]
-    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+def include(tasks_from: str, **variables: Any) -> dict[str, Any]:
+    return {
+        "name": "Run the role",
+        "ansible.builtin.include_role": {"name": "keystone.virtiofs.nixos_guest", "tasks_from": tasks_from},
+        "vars": {"nixos_guest_state": "absent", **variables},
+    }
 
 
-@pytest.mark.parametrize(
-    ("name", "domain"),
-    [
-        ("web", "../../../../srv/victim"),
-        ("web", "..\n"),
-        ("../web", "web"),
-        ("web,*", ""),
-    ],
-)
-def test_a_name_that_is_a_path_or_a_pattern_is_refused(tmp_path: Path, name: str, domain: str) -> None:
-    result = run_role(tmp_path, nixos_guest_name=name, nixos_guest_domain=domain)
-    assert result.returncode == 2
-    assert "nixos_guest_domain" in result.stdout
-    assert "must not contain a slash or a control character" in " ".join(result.stdout.split())
+def test_a_name_that_is_a_path_or_a_pattern_is_refused(tmp_path: Path) -> None:
+    hosts = {
+        host: {**names, "nixos_guest_known_hosts": str(tmp_path / host)} for host, names in (REFUSED | ACCEPTED).items()
+    }
+    # In check mode, so that a name that is not refused does no harm.
+    ends = run_tasks(tmp_path, [include("main")], hosts, "--check")
+    for host in REFUSED:
+        assert "nixos_guest_domain" in ends[host].message
+        assert "must not contain a slash or a control character" in ends[host].message
+    assert [ends[host].message for host in ACCEPTED] == ["", ""]
 
 
-@pytest.mark.parametrize("domain", ["", "my web"])
-def test_a_plain_name_is_accepted(tmp_path: Path, domain: str) -> None:
-    result = run_role(tmp_path, nixos_guest_name="web-1.example.org", nixos_guest_domain=domain)
-    assert result.returncode == 0, result.stdout + result.stderr
-
-
-def run_tasks(tmp_path: Path, tasks_from: str, *systems: str) -> subprocess.CompletedProcess[str]:
-    """Run a file of the role's tasks for each of the systems."""
-    include = {"name": "keystone.virtiofs.nixos_guest", "tasks_from": tasks_from}
-    names = {"nixos_guest_name": "web", "nixos_guest_state": "absent", "_nixos_guest_gc_roots": str(tmp_path)}
-    tasks = [
-        {"name": "Run", "ansible.builtin.include_role": include, "vars": {**names, "nixos_guest_system": system}}
-        for system in systems
+def test_a_rollback_is_to_what_was_deployed_before(tmp_path: Path) -> None:
+    hosts = {deployed: {"systems": list(deployed), "gc_roots": str(tmp_path / deployed)} for deployed in DEPLOYED}
+    for host in hosts:
+        (tmp_path / host).mkdir()
+    deployments = [
+        include(
+            "deployed_system",
+            nixos_guest_name="web",
+            nixos_guest_system=f"/nix/store/{{{{ systems[{step}] }}}}",
+            _nixos_guest_gc_roots="{{ gc_roots }}",
+        )
+        | {"when": f"systems | length > {step}"}
+        for step in range(max(map(len, DEPLOYED)))
     ]
-    playbook = tmp_path / "playbook.yml"
-    playbook.write_text(yaml.safe_dump([{**ABSENT, "roles": [], "tasks": tasks}]))
-    command = ["ansible-playbook", "--inventory", "localhost,", str(playbook)]
-    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=120)
-
-
-@pytest.mark.parametrize(
-    ("deployed", "previous"),
-    [("A", None), ("AA", None), ("AB", "A"), ("ABA", "A"), ("ABAA", "A"), ("ABB", "A"), ("ABAC", "A"), ("ABC", "B")],
-)
-def test_a_rollback_is_to_what_was_deployed_before(tmp_path: Path, deployed: str, previous: str | None) -> None:
-    result = run_tasks(tmp_path, "deployed_system", *(f"/nix/store/{system}" for system in deployed))
-    assert result.returncode == 0, result.stdout
-    assert (tmp_path / "deployed").readlink() == Path(f"/nix/store/{deployed[-1]}")
-    link = tmp_path / "previous"
-    assert (link.readlink().name if link.is_symlink() else None) == previous
+    ends = run_tasks(tmp_path, deployments, hosts)
+    for deployed, previous in DEPLOYED.items():
+        assert ends[deployed].message == ""
+        assert (tmp_path / deployed / "deployed").readlink() == Path(f"/nix/store/{deployed[-1]}")
+        link = tmp_path / deployed / "previous"
+        assert (link.readlink().name if link.is_symlink() else None) == previous, deployed
 
 
 def test_a_kernel_outside_of_the_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     for name in ("kernel", "initrd", "kernel-params"):
         (tmp_path / name).symlink_to("secret")
-    result = run_tasks(tmp_path, "boot_files", str(tmp_path))
-    assert result.returncode == 2
-    assert f"{tmp_path}/kernel leads to {tmp_path}/secret, which is not in the store" in " ".join(result.stdout.split())
+    ends = run_tasks(tmp_path, [include("boot_files", nixos_guest_system=str(tmp_path))], {"web": {}})
+    assert f"{tmp_path}/kernel leads to {tmp_path}/secret, which is not in the store" in ends["web"].message
