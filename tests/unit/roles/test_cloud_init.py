@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.keystone.virtiofs.tests.unit.roles.plays import run_tasks
+
 CHECKOUT = Path(__file__).parents[3]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO7RXN4JzD4Oa2J3Q0Xo3Fz6zAy3Lk6p0p9h2jV5sW1k me"
 
@@ -128,18 +130,20 @@ def test_the_inventory_replaces_the_defaults(tmp_path: Path) -> None:
     assert read(tmp_path, "network-config") == {"version": 2}
 
 
-@pytest.mark.parametrize(
-    ("variables", "refusal"),
-    [
-        ({"vm_ssh_keys": []}, "my web: no user could log in to the guest. Set vm_ssh_keys"),
-        ({"vm_uri": "qemu:///session"}, "my web: vm_cloud_init requires vm_uri: qemu:///system"),
-        ({"vm_cloud_init": {"user-data": {}}}, "vm_cloud_init.user-data. Supported parameters include"),
-        ({"vm_cloud_init": {"user_data": "#!/bin/sh"}}, "vm_cloud_init"),
-    ],
-)
-def test_what_cannot_work_is_refused_first(tmp_path: Path, variables: dict[str, Any], refusal: str) -> None:
-    role = {"ansible.builtin.include_role": {"name": "keystone.virtiofs.vm"}}
-    done = run_role(tmp_path, [role], **{"vm_cloud_init": {}, **variables})
-    assert done.returncode != 0
-    assert refusal in " ".join(done.stdout.split())
-    assert "TASK [keystone.virtiofs.vm : Keep" not in done.stdout
+REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
+    "keys": ({"vm_ssh_keys": []}, "my web: no user could log in to the guest. Set vm_ssh_keys"),
+    "uri": ({"vm_uri": "qemu:///session"}, "my web: vm_cloud_init requires vm_uri: qemu:///system"),
+    "name": ({"vm_cloud_init": {"user-data": {}}}, "vm_cloud_init.user-data. Supported parameters include"),
+    "type": ({"vm_cloud_init": {"user_data": "#!/bin/sh"}}, "vm_cloud_init"),
+}
+
+
+def test_what_cannot_work_is_refused_first(tmp_path: Path) -> None:
+    common = {"vm_name": "my web", "vm_ssh_keys": [KEY], "vm_cloud_init": {}}
+    hosts = {case: common | variables for case, (variables, _) in REFUSALS.items()}
+    ends = run_tasks(
+        tmp_path, [{"name": "Run", "ansible.builtin.include_role": {"name": "keystone.virtiofs.vm"}}], hosts
+    )
+    for case, (_, refusal) in REFUSALS.items():
+        assert refusal in ends[case].message
+        assert ends[case].tasks <= 7, "only checks come before"
