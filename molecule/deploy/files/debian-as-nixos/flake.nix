@@ -38,9 +38,9 @@
           activation = "sleep 300";
         };
 
-        # The same system as first, to be booted from a disk that holds a copy of it.
-        copied = system {
-          name = "copied";
+        # Its stage 1 mounts a disk instead of the share.
+        on_disk = system {
+          name = "on_disk";
           root = "/dev/vda";
         };
         installer = system {
