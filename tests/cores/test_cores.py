@@ -28,7 +28,8 @@ CORES = {
     "2.20": ("3.12", "3.14"),
     "2.21": ("3.12", "3.14"),
 }
-NEWEST = list(CORES)[-1]
+OLDEST, NEWEST = list(CORES)[0], list(CORES)[-1]
+USED = [OLDEST, NEWEST] if os.environ.get("KEYSTONE_CORES") == "ends" else CORES
 # junitparser: for the reports of the role verify.
 REQUIREMENTS = "junitparser>=3"
 HERE = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": "/usr/bin/python3"}
@@ -105,7 +106,7 @@ def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scratch
 
 
-@pytest.fixture(scope="session", params=CORES)
+@pytest.fixture(scope="session", params=USED)
 def core(request: pytest.FixtureRequest, collections: Path, tmp_path_factory: pytest.TempPathFactory) -> Core:
     series = str(request.param)
     python = find_python(*CORES[series])

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 CHECKOUT = Path(__file__).parents[3]
 # Of a task, or of an item of its loop.
-FAILED = re.compile(r"^(?:fatal: \[([^]]+)\]: FAILED!|failed: \[([^]]+)\] \(item=.*\)) => (.*)$")
+FAILED = re.compile(r"^(?:fatal: \[([^]]+)\]: [A-Z]+!|failed: \[([^]]+)\] \(item=.*\)) => (.*)$")
 
 
 class End(NamedTuple):
