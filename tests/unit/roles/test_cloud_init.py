@@ -140,10 +140,10 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
 
 def test_what_cannot_work_is_refused_first(tmp_path: Path) -> None:
     common = {"vm_name": "my web", "vm_ssh_keys": [KEY], "vm_cloud_init": {}}
-    hosts = {case: common | variables for case, (variables, _) in REFUSALS.items()}
+    hosts = {case: common | variables for case, (variables, _refusal) in REFUSALS.items()}
     ends = run_tasks(
         tmp_path, [{"name": "Run", "ansible.builtin.include_role": {"name": "keystone.virtiofs.vm"}}], hosts
     )
-    for case, (_, refusal) in REFUSALS.items():
+    for case, (_variables, refusal) in REFUSALS.items():
         assert refusal in ends[case].message
         assert ends[case].tasks <= 7, "only checks come before"
