@@ -30,6 +30,7 @@ def run_role(directory: Path, tasks: list[dict[str, Any]], **variables: Any) -> 
         "vm_ssh_keys": [KEY],
         "_vm_cloud_init": f"{directory}/vm/cidata",
         "_vm_seed": f"{directory}/vm/seed/cidata.img",
+        "_vm_host_key": f"{directory}/vm/ssh_host_ed25519_key",
         **variables,
     }
     command = ["ansible-playbook", "--inventory", "localhost,", "--extra-vars", json.dumps(extra), "--diff", playbook]
@@ -42,8 +43,17 @@ def include(vm_cloud_init: dict[str, Any], *, check: bool = False) -> dict[str, 
         "ansible.builtin.include_role": {
             "name": "keystone.virtiofs.vm",
             "tasks_from": "cloud_init",
+            "public": True,
             "apply": {"check_mode": check},
         },
+        "vars": {"vm_cloud_init": vm_cloud_init},
+    }
+
+
+def report(vm_cloud_init: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": "Report",
+        "ansible.builtin.debug": {"msg": "The host key is {{ _vm_ssh_host_key }}."},
         "vars": {"vm_cloud_init": vm_cloud_init},
     }
 
@@ -84,9 +94,13 @@ def test_the_seed_follows_what_cloud_init_is_to_read(tmp_path: Path) -> None:
     ]
     done = run_role(tmp_path, steps)
     assert done.returncode == 0, done.stdout
-    # Directories, files, and the seed; the seed cannot be predicted before there are files.
-    assert changes(done.stdout) == [2 + 3, 1, 2 + 3 + 1, 1, 0, 0, 2 + 1, 1, 2 + 1, 1, 1, 1, 1, 1]
+    # Directories, the host key, files, and the seed; the seed cannot be predicted before there are files.
+    assert changes(done.stdout) == [2 + 1 + 3, 1, 2 + 1 + 3 + 1, 1, 0, 0, 2 + 1, 1, 2 + 1, 1, 1, 1, 1, 1]
     assert "sæcret" not in done.stdout.replace("grep -q sæcret", "")
+    private = domain / "ssh_host_ed25519_key"
+    public = subprocess.run(["ssh-keygen", "-y", "-f", private], capture_output=True, text=True, check=True).stdout
+    assert public.split() == host_key(tmp_path, ".pub").split()
+    assert mode(private) == "0600"
     assert [mode(path) for path in (seed, seed.parent, domain / "cidata", domain)] == ["0600", "0755", "0700", "0755"]
     assert {mode(path) for path in (domain / "cidata").iterdir()} == {"0600"}
     assert [path.name for path in seed.parent.iterdir()] == ["cidata.img"]
@@ -101,10 +115,15 @@ def read(directory: Path, name: str) -> Any:
     return json.loads(text.removeprefix("#cloud-config\n")) if text else None
 
 
+def host_key(directory: Path, suffix: str = "") -> str:
+    return (directory / f"vm/ssh_host_ed25519_key{suffix}").read_text()
+
+
 def test_by_default_the_keys_let_in_root_and_the_store_is_mounted(tmp_path: Path) -> None:
     run_role(tmp_path, [include({})])
     assert (tmp_path / "vm/cidata/user-data").read_text().startswith("#cloud-config\n")
     assert read(tmp_path, "user-data") == {
+        "ssh_keys": {"ed25519_private": host_key(tmp_path), "ed25519_public": host_key(tmp_path, ".pub")},
         "ssh_authorized_keys": [KEY],
         "disable_root": False,
         "mounts": [["nix-store-share", "/nix/store", "virtiofs", "ro,nofail", "0", "0"]],
@@ -115,12 +134,14 @@ def test_by_default_the_keys_let_in_root_and_the_store_is_mounted(tmp_path: Path
 
 def test_the_inventory_replaces_the_defaults(tmp_path: Path) -> None:
     own = {
-        "user_data": {"disable_root": True, "packages": ["git"]},
+        "user_data": {"disable_root": True, "packages": ["git"], "ssh_keys": {"ed25519_public": f"{KEY}\n"}},
         "meta_data": {"instance-id": "2"},
         "network_config": {"version": 2},
     }
-    run_role(tmp_path, [include(own)], vm_ssh_keys=[], vm_shares=[])
+    done = run_role(tmp_path, [include(own), report(own)], vm_ssh_keys=[], vm_shares=[])
+    assert f"The host key is {KEY.removesuffix(' me')}." in done.stdout
     assert read(tmp_path, "user-data") == {
+        "ssh_keys": {"ed25519_public": f"{KEY}\n"},
         "ssh_authorized_keys": [],
         "disable_root": True,
         "mounts": [],
