@@ -17,7 +17,8 @@ STATE = "/var/lib/keystone-virtiofs"
 
 ``domains/<domain>/``: ``ro`` (read-only bind mounts), ``nosuid`` (markers of sources that are mounted with nosuid),
 ``bin`` (wrappers of virtiofsd), ``boot`` (kernel and initrd of a directly booted system), ``cidata`` (what the seed is
-made from), ``seed`` (the disk that cloud-init reads), ``view`` (the part of the store that the guest is shown).
+made from), ``seed`` (the disk that cloud-init reads), ``ssh`` (the host key that cloud-init gives the guest), ``view``
+(the part of the store that the guest is shown).
 ``guests/``: ``ssh`` (the key that opens each guest), ``known_hosts``. ``database/``: a copy of the Nix database for
 guests. ``mounts``: the mounts to make at boot. ``benchmark/``: data of a run.
 """

@@ -30,7 +30,7 @@ def run_role(directory: Path, tasks: list[dict[str, Any]], **variables: Any) -> 
         "vm_ssh_keys": [KEY],
         "_vm_cloud_init": f"{directory}/vm/cidata",
         "_vm_seed": f"{directory}/vm/seed/cidata.img",
-        "_vm_host_key": f"{directory}/vm/ssh_host_ed25519_key",
+        "_vm_host_key": f"{directory}/vm/ssh/ssh_host_ed25519_key",
         **variables,
     }
     command = ["ansible-playbook", "--inventory", "localhost,", "--extra-vars", json.dumps(extra), "--diff", playbook]
@@ -95,12 +95,12 @@ def test_the_seed_follows_what_cloud_init_is_to_read(tmp_path: Path) -> None:
     done = run_role(tmp_path, steps)
     assert done.returncode == 0, done.stdout
     # Directories, the host key, files, and the seed; the seed cannot be predicted before there are files.
-    assert changes(done.stdout) == [2 + 1 + 3, 1, 2 + 1 + 3 + 1, 1, 0, 0, 2 + 1, 1, 2 + 1, 1, 1, 1, 1, 1]
+    assert changes(done.stdout) == [3 + 1 + 3, 1, 3 + 1 + 3 + 1, 1, 0, 0, 2 + 1, 1, 2 + 1, 1, 1, 1, 1, 1]
     assert "sæcret" not in done.stdout.replace("grep -q sæcret", "")
-    private = domain / "ssh_host_ed25519_key"
+    private = domain / "ssh/ssh_host_ed25519_key"
     public = subprocess.run(["ssh-keygen", "-y", "-f", private], capture_output=True, text=True, check=True).stdout
     assert public.split() == host_key(tmp_path, ".pub").split()
-    assert mode(private) == "0600"
+    assert [mode(private), mode(private.parent)] == ["0600", "0700"]
     assert [mode(path) for path in (seed, seed.parent, domain / "cidata", domain)] == ["0600", "0755", "0700", "0755"]
     assert {mode(path) for path in (domain / "cidata").iterdir()} == {"0600"}
     assert [path.name for path in seed.parent.iterdir()] == ["cidata.img"]
@@ -116,7 +116,7 @@ def read(directory: Path, name: str) -> Any:
 
 
 def host_key(directory: Path, suffix: str = "") -> str:
-    return (directory / f"vm/ssh_host_ed25519_key{suffix}").read_text()
+    return (directory / f"vm/ssh/ssh_host_ed25519_key{suffix}").read_text()
 
 
 def test_by_default_the_keys_let_in_root_and_the_store_is_mounted(tmp_path: Path) -> None:

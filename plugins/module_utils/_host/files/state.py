@@ -12,7 +12,7 @@ from ..._domain.state_paths import SESSION_STATE, STATE, domain_directory
 # roles.
 PARTS_OF_SHARES = ("bin", "nosuid", "ro")
 # Parts that are removed together with the domain.
-_PARTS = ("boot", "cidata", "seed", *PARTS_OF_SHARES)
+_PARTS = ("boot", "cidata", "seed", "ssh", *PARTS_OF_SHARES)
 
 
 def state_root(session: bool) -> str:
@@ -37,7 +37,7 @@ def _has_parts(state: str, domain: str, parts: Iterable[str]) -> bool:
 
 
 def remove_state(state: str, domain: str) -> None:
-    """Remove the domain's wrappers, boot files, seed and empty directories; fails while a bind mount is still there."""
+    """Remove all parts of the domain's directory but the view; fails while a bind mount is still there."""
     root = Path(domain_directory(state, domain))
     for name in _PARTS:
         if name != "ro":

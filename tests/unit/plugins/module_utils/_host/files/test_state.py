@@ -22,7 +22,7 @@ def test_the_state_of_a_domain_is_removed(tmp_path: Path, daemon: Path) -> None:
         for part in ("ro", "boot"):
             (domains / domain / part).mkdir(parents=True)
         (domains / domain / "boot/abc-kernel").touch()
-        for file in ("cidata/user-data", "seed/cidata.img"):
+        for file in ("cidata/user-data", "seed/cidata.img", "ssh/ssh_host_ed25519_key"):
             (domains / domain / file).parent.mkdir()
             (domains / domain / file).touch()
         wrapper = domains / domain / "bin/virtiofsd,cache=metadata"
