@@ -119,24 +119,26 @@ def test_the_recording_is_short() -> None:
 
 def test_a_recording_is_paced() -> None:
     """Whatever the run took: the table passes slowly, and the result of each command stays."""
-    table = "\x1b[0;32m        CHECK  RESULT\x1b[0m\r\n\x1b[0;32m        1 of 1 checks passed\x1b[0m\r\n"
     events = [
         [0.1, "o", "\r\n$ make vm\r\n"],
         *([number, "o", f"TASK [{number}] {'*' * 60}\r\n"] for number in range(900)),
-        [901.5, "o", table[:20]],
-        [901.6, "o", f"{table[20:]}PLAY RECAP\r\n"],
-        [990, "o", "\r\n"],
-        [990.1, "o", "$ touch mine\r\nRead-only file system\r\n"],
+        [901.5, "o", "\x1b[0;32m        1 of 1 che"],
+        [901.6, "o", "cks passed\x1b[0m\r\nPLAY RECAP\r\n"],
+        [902, "o", "\r\n$ cat report.txt\r\nCHECK  RESULT\r\n        in words\r\n1 of 1 checks passed\r\n"],
+        [990, "o", "\r\n$ touch mine\r\nRead-only file system\r\n"],
     ]
     recording = "\n".join(json.dumps(line) for line in [{"version": 2, "width": 80}, *events])
     paced = runpy.run_path(str(CHECKOUT / "scripts/pace-recording"))["paced"](recording)
     header, *shown = map(json.loads, paced.splitlines())
-    assert header["width"] == 72
+    assert header["width"] == 80
     seconds = {text: time for time, _kind, text in shown}
     assert "TASK [7] ***\r\n" in seconds
-    checks = seconds["\x1b[0;32m1 of 1 checks passed\x1b[0m\r\n"]
-    assert checks - seconds["\x1b[0;32mCHECK  RESULT\x1b[0m\r\n"] > 3
-    assert seconds["PLAY RECAP\r\n"] - checks > 2
+    assert seconds["PLAY RECAP\r\n"] - seconds["TASK [0] ***\r\n"] > 4
+    assert "\x1b[0;32m1 of 1 checks passed\x1b[0m\r\n" in seconds
+    checks = seconds["1 of 1 checks passed\r\n"]
+    assert checks - seconds["CHECK  RESULT\r\n"] > 3
+    assert "        in words\r\n" in seconds, "the table's own indentation"
+    assert seconds["$ touch mine\r\n"] - checks > 2
     assert seconds["Read-only file system\r\n"] == shown[-1][0] < 20
 
 
