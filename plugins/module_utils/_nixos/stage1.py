@@ -23,7 +23,7 @@ def needs_other_mounts(booted: str, new: str) -> bool:
 def _entries(fstab: str) -> Iterator[tuple[str, tuple[tuple[str, ...], bool]]]:
     """By mount point: what a switch cannot change, and whether stage 1 mounts the file system."""
     for line in fstab.splitlines():
-        device, place, kind, options, *_rest = [*line.split(), *([""] * 4)]
+        device, place, kind, options = [*line.split(), *([""] * 4)][:4]
         if device.startswith("#") or not options or place in _NEVER_REMOUNTED:
             continue
         listed = options.split(",")
