@@ -12,20 +12,25 @@ import pytest
 import yaml
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._packages import _PACKAGES, install_fix
+from ansible_collections.keystone.virtiofs.tests.unit.roles.plays import run_tasks
 
 CHECKOUT = Path(__file__).parents[2]
 PAGE = CHECKOUT / "docs/platforms.md"
 VARS = CHECKOUT / "roles/host/vars"
-# What Ansible calls a distribution and its family.
-FACTS = {
-    "Debian": ("Debian", "Debian"),
-    "Ubuntu": ("Debian", "Ubuntu"),
-    "Fedora": ("RedHat", "Fedora"),
-    "Arch Linux": ("Archlinux", "Archlinux"),
-}
 # What /etc/os-release calls it.
 IDS = {"Debian": "debian", "Ubuntu": "ubuntu", "Fedora": "fedora", "Arch Linux": "arch", "NixOS": "nixos"}
 LIKE = {"Ubuntu": "debian"}
+# Lines of /etc/os-release, and the files of variables that the role host loads if they exist.
+SYSTEMS = {
+    "trixie": (["ID=debian", 'VERSION_ID="13"', "VERSION_CODENAME=trixie"], ["debian", "debian-13"]),
+    "sid": (["ID=debian", "VERSION_CODENAME=forky"], ["debian", "debian-none"]),
+    "jammy": (["ID=ubuntu\r", "ID_LIKE=debian\r", 'VERSION_ID="22.04"\r'], ["debian", "ubuntu", "ubuntu-22"]),
+    "mint": (["ID=linuxmint", "ID_LIKE='ubuntu debian'", "VERSION_ID=22"], ["debian", "linuxmint", "linuxmint-22"]),
+    "fedora": (["ID=fedora", "VERSION_ID=42"], ["fedora", "fedora-42"]),
+    "rhel": (['ID="rhel"', 'ID_LIKE="fedora"', 'VERSION_ID="9.4"'], ["rhel", "rhel-9"]),
+    "arch": (["ID=arch", "HOME_URL=https://archlinux.org/?a=b"], ["arch", "arch-none"]),
+    "nothing": ([], ["unknown", "unknown-none"]),
+}
 # The lists of packages in roles/host/vars, by need.
 LISTS = {
     "libvirt": "_host_packages_libvirt",
@@ -69,7 +74,7 @@ def tables() -> list[list[list[str]]]:
 
 SUPPORT, PACKAGES, EXCEPTIONS = tables()
 PLATFORMS = [Platform(row[0], version, row[2]) for row in SUPPORT[1:] for version in re.split(r",\s*", row[1])]
-WITH_PACKAGES = [platform for platform in PLATFORMS if platform.distribution in FACTS]
+WITH_PACKAGES = [platform for platform in PLATFORMS if platform.distribution != "NixOS"]
 
 
 def named(platform: Platform) -> str:
@@ -92,9 +97,9 @@ def expected(platform: Platform, need: str) -> list[str]:
 
 def layers(platform: Platform) -> list[str]:
     """The files of variables that the role loads, if they exist: each overrides the one before."""
-    family, distribution = FACTS[platform.distribution]
+    name = IDS[platform.distribution]
     major = platform.version.split(".")[0] if platform.version[0].isdigit() else "none"
-    return [family, distribution, f"{distribution}-{major}"]
+    return [*filter(None, [LIKE.get(platform.distribution)]), name, f"{name}-{major}"]
 
 
 def resolve(platform: Platform) -> dict[str, Any]:
@@ -114,6 +119,18 @@ def test_the_page_is_read() -> None:
 
 
 class TestRole:
+    def test_loads_the_files_for_what_os_release_says(self, tmp_path: Path) -> None:
+        hosts = {
+            name: {"_host_listed": {"stdout_lines": [*lines, "MACHINE=x86_64", "/dev/kvm kvm 660"]}, "expected": files}
+            for name, (lines, files) in SYSTEMS.items()
+        }
+        that = ["_host_platforms == expected", "_host_os.MACHINE == 'x86_64'", "_host_found == ['/dev/kvm']"]
+        tasks = [
+            {"name": "Load", "ansible.builtin.include_vars": str(VARS / "main.yml")},
+            {"name": "Compare", "ansible.builtin.assert": {"that": that, "fail_msg": "{{ _host_platforms }}"}},
+        ]
+        assert {end.message for end in run_tasks(tmp_path, tasks, hosts).values()} == {""}
+
     @pytest.mark.parametrize("platform", WITH_PACKAGES, ids=named)
     def test_installs_the_packages_of_the_page(self, platform: Platform) -> None:
         variables = resolve(platform)
