@@ -16,7 +16,7 @@ description:
   - Made for the role P(keystone.virtiofs.verify#role).
 author:
   - keystone contributors (@ncrmro)
-positional: _input, observations, not_run
+positional: _input, observations, not_run, earlier
 options:
   _input:
     description:
@@ -37,6 +37,12 @@ options:
       - Reason for checks without an observation, returned as their C(found).
     type: str
     default: not run
+  earlier:
+    description:
+      - The report of an earlier verification that still applies, with C(time) and C(results). A check without an
+        observation has its result from here, if there is one.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -48,7 +54,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description: For each check, in the same order, its C(id), C(where), C(expectation), C(found), C(result) (V(pass),
-    V(fail) or V(not_applicable)) and C(fix).
+    V(fail) or V(not_applicable)) and C(fix), and the C(time) of a result of an earlier verification.
   type: list
   elements: dict
 """
@@ -71,36 +77,42 @@ _GUEST_LINE = 500
 
 
 def judge(
-    checks: Iterable[Mapping[str, Any]], observations: Iterable[Mapping[str, Any]], not_run: str = "not run"
+    checks: Iterable[Mapping[str, Any]],
+    observations: Iterable[Mapping[str, Any]],
+    not_run: str = "not run",
+    earlier: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     observed = {_check_id(observation): observation for observation in observations}
+    known = {result["id"]: {"time": earlier["time"], **result} for result in earlier["results"]} if earlier else {}
     causes: dict[str, str] = {}  # by failed check; of a check that fails by itself, its own id
     results = []
     for check in checks:
-        result = _judge(check, observed.get(check["id"]), not_run)
+        result = _judge(check, observed.get(check["id"]), known.get(check["id"]), not_run)
+        cause = next((causes[need] for need in check.get("needs", []) if need in causes), None)
         if result["result"] == "fail":
-            cause = next((causes[need] for need in check.get("needs", []) if need in causes), check["id"])
-            causes[check["id"]] = cause
-            result = result if cause == check["id"] else _dependent(result, cause)
+            causes[check["id"]] = cause or check["id"]
+        if cause and (result["result"] == "fail" or "time" in result):
+            result = _outcome(check, "not_applicable", f"depends on {cause}, which failed")
         results.append(result)
     return results
-
-
-def _dependent(result: Mapping[str, Any], cause: str) -> dict[str, Any]:
-    return {**result, "result": "not_applicable", "found": f"depends on {cause}, which failed"}
 
 
 def _check_id(observation: Mapping[str, Any]) -> str:
     return str(observation["id"] if "id" in observation else observation["item"]["id"])
 
 
-def _judge(check: Mapping[str, Any], observation: Mapping[str, Any] | None, not_run: str) -> dict[str, Any]:
-    if observation is None or observation.get("skipped"):
-        result, found = "not_applicable", not_run
-    else:
-        result, found = _compare(check["pattern"], observation, check["where"] == "guest")
-    kept = {key: check[key] for key in ("id", "where", "expectation", "fix")}
-    return {**kept, "found": found, "result": result}
+def _judge(
+    check: Mapping[str, Any], observation: Mapping[str, Any] | None, known: Mapping[str, Any] | None, not_run: str
+) -> dict[str, Any]:
+    if observation is not None and not observation.get("skipped"):
+        return _outcome(check, *_compare(check["pattern"], observation, check["where"] == "guest"))
+    if known is not None:
+        return {**_outcome(check, known["result"], known["found"]), "time": known["time"]}
+    return _outcome(check, "not_applicable", not_run)
+
+
+def _outcome(check: Mapping[str, Any], result: str, found: str) -> dict[str, Any]:
+    return {**{key: check[key] for key in ("id", "where", "expectation", "fix")}, "found": found, "result": result}
 
 
 def _compare(pattern: str, observation: Mapping[str, Any], is_guests: bool) -> tuple[str, str]:

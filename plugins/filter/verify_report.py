@@ -18,7 +18,8 @@ positional: _input, format
 options:
   _input:
     description:
-      - Results, each with C(id), C(where), C(expectation), C(found), C(result) and C(fix).
+      - Results, each with C(id), C(where), C(expectation), C(found), C(result) and C(fix), and the C(time) of a result
+        of an earlier verification.
     type: list
     elements: dict
     required: true
@@ -166,10 +167,15 @@ def _not_applicable(results: Sequence[Result]) -> str:
 
 def _count(results: Sequence[Result]) -> str:
     outcomes = [result["result"] for result in results]
-    parts = [f"{outcomes.count('pass')} of {len(outcomes)} checks passed"]
+    parts = [f"{outcomes.count('pass')} of {len(outcomes)} checks passed{_earlier(results)}"]
     parts += [f"{outcomes.count('fail')} failed"] if "fail" in outcomes else []
     parts += [f"{outcomes.count('not_applicable')} not applicable"] if "not_applicable" in outcomes else []
     return ", ".join(parts)
+
+
+def _earlier(results: Sequence[Result]) -> str:
+    times = sorted(result["time"] for result in results if result["result"] == "pass" and "time" in result)
+    return f" ({len(times)} of them at {times[0]}, and not repeated)" if times else ""
 
 
 def _fixes(results: Sequence[Result], width: int) -> list[str]:

@@ -100,6 +100,19 @@ def test_what_was_not_observed_is_not_applicable() -> None:
     ]
 
 
+def test_what_was_not_observed_is_as_in_the_earlier_report() -> None:
+    earlier = {"time": "9:00", "results": [{"id": CHECK["id"], "result": "pass", "found": "earlier", "fix": "another"}]}
+    (kept,) = judge([CHECK], [], earlier=earlier)
+    assert (kept["result"], kept["found"], kept["time"], kept["fix"]) == ("pass", "earlier", "9:00", CHECK["fix"])
+    (seen,) = judge([CHECK], [{"id": CHECK["id"], "rc": 0, "stdout": MOUNTED}], earlier=earlier)
+    assert "time" not in seen
+    (failed, dependent) = judge(
+        [{**CHECK, "id": "guest"}, {**CHECK, "needs": ["guest"]}], [{"id": "guest", "rc": 1}], earlier=earlier
+    )
+    assert (failed["result"], dependent["result"]) == ("fail", "not_applicable")
+    assert dependent["found"] == "depends on guest, which failed"
+
+
 def test_order_is_that_of_the_checks() -> None:
     checks = [{**CHECK, "id": name} for name in ("b", "a", "c")]
     observations = [{"id": name, "rc": 0, "stdout": MOUNTED} for name in ("a", "c", "b")]

@@ -49,6 +49,13 @@ class TestSummary:
     def test_without_failures_it_is_one_line(self) -> None:
         assert format_results([outcome("a", "pass")] * 30, "summary") == "30 of 30 checks passed"
 
+    def test_results_of_an_earlier_verification_are_counted(self) -> None:
+        kept = [{**outcome("a", "pass"), "time": "9:00"}, {**outcome("a", "not_applicable"), "time": "8:00"}]
+        assert format_results([outcome("b", "pass"), *kept, kept[0]], "summary").split("\n") == [
+            "3 of 4 checks passed (2 of them at 9:00, and not repeated), 1 not applicable",
+            "not applicable: a",
+        ]
+
     def test_what_was_found_is_cut_but_no_fix_is(self) -> None:
         lines = format_results([outcome("a", "fail", "word " * 100, "word " * 100)], "summary", width=40).split("\n")
         assert max(map(len, lines)) <= 40
