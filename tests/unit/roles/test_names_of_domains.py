@@ -35,6 +35,16 @@ def test_what_is_a_path_an_option_or_a_command_is_refused_first(tmp_path: Path, 
     assert f"{role}_uri ({json.dumps(URI)}) must be qemu:///system" in ends["uri"].message
 
 
+def test_what_only_a_present_vm_needs_is_not_required_for_a_removal(tmp_path: Path) -> None:
+    mistaken = {"vm_name": "x", "vm_store_paths": ["/run/current-system"], "vm_uri": URI}
+    hosts = {state: {**mistaken, "vm_state": state} for state in ("present", "absent")}
+    include = {"name": "Run", "ansible.builtin.include_role": {"name": "keystone.virtiofs.vm"}}
+    ends = run_tasks(tmp_path, [include], hosts, "--check")
+    refused = {host: "entries that are not store paths: /run/current-system" in ends[host].message for host in hosts}
+    assert refused == {"present": True, "absent": False}
+    assert all("must be qemu:///system" in ends[host].message for host in hosts), "reported together"
+
+
 def test_a_plain_name_is_accepted(tmp_path: Path) -> None:
     hosts = {f"plain{number}": {"verify_domain": name} for number, name in enumerate(PLAIN_NAMES)}
     include = {"name": "keystone.virtiofs.verify", "tasks_from": "absent"}
