@@ -19,7 +19,8 @@ extends_documentation_fragment:
 options:
   domains:
     description:
-      - The domains, each with the options of M(keystone.virtiofs.domain) except C(uri).
+      - The domains, each with the options of M(keystone.virtiofs.domain) except C(uri). An option that is null counts
+        as omitted.
     type: list
     elements: dict
     required: true
@@ -110,7 +111,8 @@ def main() -> None:
     )
     spec = schema.argument_spec(schema.OF_DOMAIN)
     wanted = []
-    for index, options in enumerate(module.params["domains"]):
+    for index, given in enumerate(module.params["domains"]):
+        options = {option: value for option, value in given.items() if value is not None}
         found = unfit_values(spec, options)
         result = None if found else ArgumentSpecValidator(spec).validate(options)
         if found or result.error_messages:

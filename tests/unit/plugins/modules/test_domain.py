@@ -278,6 +278,11 @@ def test_more_open_files_than_the_host_allows(run: Run, places: dict[str, str]) 
 # Many domains.
 
 
+def test_an_option_that_is_null_counts_as_omitted(run: Run) -> None:
+    made = run(domains, domains=[{"name": "vm", "memory": None, "firmware": None}])["domains"]["vm"]["domain"]
+    assert (made["memory"], made["firmware"]) == (2048, "bios")
+
+
 def test_many_domains_and_purge(run: Run, connection: libvirt.virConnect, look: Look) -> None:
     wanted = [{"name": f"vm{number}", "memory": 128} for number in range(3)]
     connection.defineXML(
