@@ -39,8 +39,9 @@ class CallbackModule(CallbackBase):
         task = f"{result.host.get_name()}: {result.task.get_name()}"
         if result.result.get("changed"):
             self._changed.append(task)
-        if "actions" in result.result:
-            self._actions[task] = result.result["actions"]
+        for one in (result.result, *result.result.get("domains", {}).values()):
+            if "actions" in one:
+                self._actions[task] = self._actions.get(task, []) + one["actions"]
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         # Ansible also loads this plugin for the playbooks of the lab, in scenarios that record nothing.
