@@ -54,10 +54,21 @@ let
   virtiofsd =
     if cfg.storeCache then
       cfg.package.overrideAttrs (old: {
-        patches = old.patches or [ ] ++ [ ./virtiofsd-cache-policy-store.patch ];
+        patches = old.patches or [ ] ++ [ (storeCachePatch old.version) ];
       })
     else
       cfg.package;
+  # In one line that the patch changes, virtiofsd has another type since 1.14.
+  storeCachePatch =
+    version:
+    if lib.versionAtLeast version "1.14" then
+      pkgs.writeText "virtiofsd-cache-policy-store.patch" (
+        lib.replaceStrings [ "offset as libc::off64_t" ] [ "offset" ] (
+          builtins.readFile ./virtiofsd-cache-policy-store.patch
+        )
+      )
+    else
+      ./virtiofsd-cache-policy-store.patch;
   mounts = program "keystone-mounts";
   storeView = program "keystone-store-view";
 in
@@ -141,7 +152,7 @@ in
       default = false;
       example = true;
       description = ''
-        Whether to add the cache policy `store` to `package`, which must be virtiofsd 1.13.2 and is then built from source.
+        Whether to add the cache policy `store` to `package`, which must be virtiofsd 1.13 or 1.14 and is then built from source.
         A guest with that policy reads the store about as fast as a local disk. New read-only shares of the store get it by
         default.
       '';

@@ -42,6 +42,14 @@ def test_virtiofsd_gets_the_patch_for_stores_if_asked(world: World) -> None:
     assert package.endswith("-virtiofsd")
 
 
+def test_the_patch_for_stores_fits_virtiofsd_1_14(world: World) -> None:
+    patches = '{ type = "derivation"; outPath = toString (change { version = "1.14.0"; }).patches; }'
+    package = f'{{ type = "derivation"; overrideAttrs = change: {patches}; }}'
+    (patch,) = world.host("virtualisation.libvirtd.qemu.vhostUserPackages", f"storeCache = true; package = {package};")
+    assert "-        ReadDir::new(&*dir, offset, buf)\n" in patch
+    assert "off64_t" not in patch
+
+
 def test_guests_are_shut_down_with_the_host(world: World) -> None:
     assert world.host("virtualisation.libvirtd.onShutdown") == "shutdown"
 

@@ -45,6 +45,7 @@ let
 
     allUnique = list: builtins.length (lib.unique list) == builtins.length list;
 
+    versionAtLeast = version: least: builtins.compareVersions version least >= 0;
     substring = builtins.substring;
     hasPrefix = prefix: string: builtins.substring 0 (builtins.stringLength prefix) string == prefix;
     splitString =

@@ -7,7 +7,17 @@ let
     outPath = "/nix/store/00000000000000000000000000000000-${name}";
     # The name shows the patches.
     overrideAttrs =
-      change: package (toString ([ name ] ++ map baseNameOf (change { patches = [ "own.patch" ]; }).patches));
+      change:
+      package (
+        toString (
+          [ name ]
+          ++ map baseNameOf
+            (change {
+              version = "1.13.2";
+              patches = [ "own.patch" ];
+            }).patches
+        )
+      );
   };
   names = [
     "ansible"
