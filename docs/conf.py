@@ -27,6 +27,7 @@ html_use_index = False
 # Link targets of antsibull-docs in Ansible's own documentation, which is out of reach when this is built.
 ANSIBLE = "https://docs.ansible.com/ansible/latest"
 ELSEWHERE = {
+    "action_plugins": f"{ANSIBLE}/plugins/action.html",
     "callback_plugins": f"{ANSIBLE}/plugins/callback.html",
     "ansible_configuration_settings": f"{ANSIBLE}/reference_appendices/config.html",
     "common_return_values": f"{ANSIBLE}/reference_appendices/common_return_values.html",
