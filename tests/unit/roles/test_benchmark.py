@@ -46,7 +46,7 @@ def test_the_role_says_which_workloads_there_are() -> None:
 
 @pytest.mark.parametrize("row", VARS["_benchmark_rows"], ids=lambda row: row["id"])
 def test_a_row_says_how_it_is_mounted(row: dict[str, Any]) -> None:
-    known = {"id", "title", "type", "source", "options", "share", "flags", "needs", "few", "counted"}
+    known = {"id", "title", "type", "source", "options", "share", "flags", "needs", "few", "counted", "together"}
     assert {"id", "title"} < row.keys() <= known
     assert sum(way in row for way in ("type", "share", "flags")) == 1
     assert row.get("share", {}).keys() <= {field.option for field in schema.SHARE}
@@ -100,6 +100,19 @@ def test_it_has_medians_with_their_spread_ratios_and_what_is_missing(tmp_path: P
     assert "| the image | 1.2 s (1.08 s to 1.32 s) **1.20** |" in page
     assert "| flags of Incus | needs virtiofsd >= 1.13.0 |" in page
     assert "| kernel | 6.12 |" in page
+
+
+@pytest.mark.parametrize(("host", "outcome"), [(330.0, "met      4 guests"), (400.0, "NOT MET  4 guests")])
+def test_several_guests(tmp_path: Path, host: float, outcome: str) -> None:
+    run = results()
+    run["rows"].append({"id": "dax", "title": "the DAX image"})
+    run["together"] = [
+        {"row": "dax", "guests": 1, "seconds": 2.0, "host": 300.0, "guest": 1.0},
+        {"row": "dax", "guests": 4, "seconds": 8.25, "host": host, "guest": 1.0},
+    ]
+    printed, page = report(tmp_path, run)
+    assert outcome in printed
+    assert f"| the DAX image | 4 | 8.25 s | 1 MiB | {host + 4:.0f} MiB |" in page
 
 
 def test_it_has_plots(tmp_path: Path) -> None:
