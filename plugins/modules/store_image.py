@@ -19,7 +19,9 @@ description:
   - Images in one directory with the same contents are one file with several names, which exists until the last name
     is removed.
   - The role P(keystone.virtiofs.vm#role) makes an image of C(vm_store_image) and adds it to the VM's disks.
-  - Requires root, Nix and C(mkfs.erofs) on the machine that runs it, and twice as much free space as the closure takes.
+  - Requires root, Nix and C(mkfs.erofs) on the machine that runs it, and as much free space as the closure takes, or
+    twice as much if the image and the store are on different file systems.
+  - On btrfs and XFS, an image on the file system of the store shares the data of the store's files (C(mkfs.erofs) 1.8).
 author: keystone contributors (@ncrmro)
 attributes:
   check_mode:

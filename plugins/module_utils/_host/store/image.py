@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import shutil
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -31,6 +32,16 @@ UUID = "6b657973-746f-6e65-7374-6f7265696d67"
 _UUID_OFFSET = 1024 + 48
 # Guests map persistent memory in sections of this size, in bytes.
 _SECTION = 2 * 2**20
+# Links store paths into a directory:  DIRECTORY_OF_THE_STORE TARGET STORE_PATH...
+# A link cannot lead out of a mount, and the read-only store of NixOS is a mount of a directory of the same file system.
+# The mount namespace is private, so the mount can be removed there, unless another directory appears in its place.
+_LINK = """
+exec 2>/dev/null 3<"$1"
+umount --lazy "$1"
+[ "$1" -ef /proc/self/fd/3 ] || exit 1
+shift
+exec cp --archive --link --target-directory "$@"
+"""
 
 
 class StoreImage:
@@ -191,12 +202,22 @@ def describe(closure: Mapping[str, str]) -> str:
 
 
 def _stage(sources: list[str], tree: Path, timeout: float) -> None:
-    """Copy store paths, without their data where the file system can, and mark the directories as opaque."""
-    command = ["cp", "--archive", "--reflink=auto", "--target-directory", tree.name, *sources]
-    _commands.check(command, timeout=timeout, directory=tree.parent)
+    """Put store paths into a directory, without a copy of their data where possible, and mark directories as opaque."""
+    if not _link_paths(sources, tree, timeout):
+        shutil.rmtree(tree)
+        tree.mkdir(mode=0o755)
+        command = ["cp", "--archive", "--reflink=auto", "--target-directory", tree.name, *sources]
+        _commands.check(command, timeout=timeout, directory=tree.parent)
     for copy in tree.iterdir():
         if copy.is_dir() and not copy.is_symlink():
             os.setxattr(copy, "trusted.overlay.opaque", b"y")
+
+
+def _link_paths(sources: list[str], tree: Path, timeout: float) -> bool:
+    """Link the files of store paths into a directory; False where no link is possible, as on another file system."""
+    arguments = [posixpath.dirname(sources[0]), tree.name, *sources]
+    command = ["unshare", "--mount", "sh", "-c", _LINK, "sh", *arguments]
+    return _commands.run(command, timeout=timeout, directory=tree.parent).status == 0
 
 
 def _write(tree: Path, image: Path, timeout: float) -> None:

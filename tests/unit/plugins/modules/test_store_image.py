@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,16 @@ def unpack(image: Path, folder: Path) -> dict[str, str]:
     return {str(name.relative_to(folder)): name.read_text() for name in names}
 
 
+@contextmanager
+def mounted(*arguments: str | Path) -> Iterator[None]:
+    """Mount something for the time of a test; the last argument is the place."""
+    subprocess.run(["mount", *arguments], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", arguments[-1]], check=True)
+
+
 def files(folder: Path) -> list[str]:
     return sorted(file.name for file in folder.iterdir()) if folder.exists() else []
 
@@ -161,6 +172,54 @@ def test_directories_are_opaque(make: Run, monkeypatch: pytest.MonkeyPatch, stor
     monkeypatch.setattr(images, "_write", see)
     assert make()["failed"]
     assert opaque == {Path(store.library).name: b"y"}
+
+
+@pytest.fixture
+def staged(make: Run, store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, bool]]:
+    """Make the image; for each file from which it is written, whether the file is the store's own and not a copy."""
+
+    def make_and_see() -> dict[str, bool]:
+        seen: dict[str, bool] = {}
+
+        def see(tree: Path, *_: object) -> None:
+            for file in (file for file in tree.rglob("*") if file.is_file() and not file.is_symlink()):
+                name = str(file.relative_to(tree))
+                seen[name.partition("-")[2]] = file.samefile(f"{store.root}/nix/store/{name}")
+            raise OSError("seen")
+
+        monkeypatch.setattr(images, "_write", see)
+        assert "seen" in make()["msg"]
+        return seen
+
+    return make_and_see
+
+
+def test_files_are_linked_and_not_copied(staged: Callable[[], dict[str, bool]]) -> None:
+    assert staged() == {"library/folder/file": True, "system": True}
+
+
+def test_files_of_a_read_only_store_are_linked(staged: Callable[[], dict[str, bool]], store: Store) -> None:
+    """NixOS mounts its store read-only on itself."""
+    with mounted("--bind", "-o", "ro", store.root / "nix/store", store.root / "nix/store"):
+        assert staged() == {"library/folder/file": True, "system": True}
+
+
+def test_files_of_another_file_system_are_copied(make: Run, path: Path, tmp_path: Path) -> None:
+    path.parent.mkdir()
+    with mounted("-t", "tmpfs", "tmpfs", path.parent):
+        assert make()["changed"]
+        assert "first\n" in unpack(path, tmp_path / "unpacked").values()
+
+
+def test_what_a_mount_hides_is_not_in_the_image(make: Run, store: Store, path: Path, tmp_path: Path) -> None:
+    """A store on a file system of its own, and older contents of the same paths below the mount."""
+    directory, newer = store.root / "nix/store", tmp_path / "newer"
+    shutil.copytree(directory, newer, symlinks=True)
+    Path(f"{store.root}{store.library}/folder/file").write_text("hidden\n")
+    with mounted("-t", "tmpfs", "tmpfs", directory):
+        shutil.copytree(newer, directory, symlinks=True, dirs_exist_ok=True)
+        make()
+        assert "first\n" in unpack(path, tmp_path / "unpacked").values()
 
 
 def test_a_second_run_changes_nothing(make: Run, path: Path) -> None:
@@ -432,7 +491,7 @@ def test_one_task_at_a_time_makes_an_image(make: Run, path: Path, monkeypatch: p
 def test_a_missing_tool_is_named(make: Run, path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name in ("nix-store", "cp"):
+    for name in ("nix-store", "cp", "unshare", "sh"):
         (tools / name).symlink_to(str(shutil.which(name)))
     monkeypatch.setenv("PATH", str(tools))
     assert make()["msg"].startswith("mkfs.erofs is not installed. Install mkfs.erofs; the role keystone.virtiofs.host")
