@@ -18,6 +18,8 @@ from . import mount_table, mounting
 from .state import remove_part
 
 _FLAGS = {"nosuid", "nodev"}
+# In a chroot, the kernel does not list the mount that the root directory is on.
+_UNLISTED_ROOT = Mount(id=0, mount_point="/", options=(), type="", source="", super_options=())
 
 
 def list_nosuid(state: str, domain: str) -> dict[str, bool]:
@@ -82,7 +84,7 @@ def _marker(state: str, domain: str, source: str) -> Path:
 def _mount_of(path: str) -> Mount:
     """The mount that a path is on: the last one at the longest of the directories above it."""
     above = [mount for mount in read_mounts() if f"{path}/".startswith(f"{mount.mount_point.rstrip('/')}/")]
-    return max(reversed(above), key=lambda mount: len(mount.mount_point))
+    return max(reversed(above), key=lambda mount: len(mount.mount_point), default=_UNLISTED_ROOT)
 
 
 def _require_no_mounts_below(source: str) -> None:

@@ -198,12 +198,14 @@ def test_files_are_linked_and_not_copied(staged: Callable[[], dict[str, bool]]) 
     assert staged() == {"library/folder/file": True, "system": True}
 
 
+@pytest.mark.usefixtures("private_mounts")
 def test_files_of_a_read_only_store_are_linked(staged: Callable[[], dict[str, bool]], store: Store) -> None:
     """NixOS mounts its store read-only on itself."""
     with mounted("--bind", "-o", "ro", store.root / "nix/store", store.root / "nix/store"):
         assert staged() == {"library/folder/file": True, "system": True}
 
 
+@pytest.mark.usefixtures("private_mounts")
 def test_files_of_another_file_system_are_copied(make: Run, path: Path, tmp_path: Path) -> None:
     path.parent.mkdir()
     with mounted("-t", "tmpfs", "tmpfs", path.parent):
@@ -211,6 +213,7 @@ def test_files_of_another_file_system_are_copied(make: Run, path: Path, tmp_path
         assert "first\n" in unpack(path, tmp_path / "unpacked").values()
 
 
+@pytest.mark.usefixtures("private_mounts")
 def test_what_a_mount_hides_is_not_in_the_image(make: Run, store: Store, path: Path, tmp_path: Path) -> None:
     """A store on a file system of its own, and older contents of the same paths below the mount."""
     directory, newer = store.root / "nix/store", tmp_path / "newer"

@@ -262,3 +262,10 @@ def test_a_mount_that_another_user_can_take_away_does_not_count(
         with pytest.raises(InvalidInput, match="source /srv/project is on a file system that another user"):
             nosuid.mount_nosuid(state, "vm", "/srv/project")
         assert (table.exists(), list(Path(state, "domains").iterdir())) == (False, [])
+
+
+def test_a_directory_without_a_mount_in_a_chroot(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = b"1 0 0:1 / /proc rw,nosuid,nodev - proc x rw\n"
+    monkeypatch.setattr(nosuid, "read_mounts", lambda: parse_mountinfo(line))
+    assert not nosuid.is_nosuid("/srv/project")
+    assert not nosuid.is_nosuid_by_itself("/srv/project")
