@@ -93,7 +93,9 @@ bookworm: setup-test ## The scenarios that differ on Debian 12, in addition to `
 	tests/run-molecule faults@bookworm hostile@bookworm shares@bookworm
 
 bench: setup-test ## Measure what the automation costs
-	tests/bench/automation | tee docs/automation-cost.md
+	mkdir -p .cache
+	tests/bench/automation >.cache/automation-cost.md
+	mv .cache/automation-cost.md docs/automation-cost.md
 
 walkthrough: setup-run ## Record the README's walkthrough again, with the VM test-vm of this machine
 	scripts/walkthrough
