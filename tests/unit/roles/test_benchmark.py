@@ -115,6 +115,17 @@ def test_several_guests(tmp_path: Path, host: float, outcome: str) -> None:
     assert f"| the DAX image | 4 | 8.25 s | 1 MiB | {host + 4:.0f} MiB |" in page
 
 
+def test_instructions(tmp_path: Path) -> None:
+    run = results()
+    run["instructions"] = [
+        {"row": row, "workload": "small", "cache": cache, "instructions": number}
+        for row, cold, warm in (("ext4", 1_400_400_000, 700_000_000), ("share", 1_400_400_000, 1_050_000_000))
+        for cache, number in (("cold", cold), ("warm", warm))
+    ]
+    _printed, page = report(tmp_path, run)
+    assert "| the share | 1400 **1.00**, 1050 **1.50** |" in page
+
+
 def test_it_has_plots(tmp_path: Path) -> None:
     report(tmp_path, results())
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
