@@ -58,17 +58,33 @@ let
       })
     else
       cfg.package;
-  # In one line that the patch changes, virtiofsd has another type since 1.14.
   storeCachePatch =
     version:
-    if lib.versionAtLeast version "1.14" then
+    let
+      later = lib.filter (line: lib.versionAtLeast version line.since) linesOfLaterVersions;
+    in
+    if later == [ ] then
+      ./virtiofsd-cache-policy-store.patch
+    else
       pkgs.writeText "virtiofsd-cache-policy-store.patch" (
-        lib.replaceStrings [ "offset as libc::off64_t" ] [ "offset" ] (
+        lib.replaceStrings (map (line: line.was) later) (map (line: line.is) later) (
           builtins.readFile ./virtiofsd-cache-policy-store.patch
         )
-      )
-    else
-      ./virtiofsd-cache-policy-store.patch;
+      );
+  # What the patch has to say otherwise, because virtiofsd has other types since a version.
+  linesOfLaterVersions = [
+    {
+      # Of the patch's tests, which nixpkgs builds and runs.
+      since = "1.13.3";
+      was = "off: u64) -> io::Result<usize> {";
+      is = "off: u64, _flags: Option<crate::oslib::ReadvFlags>) -> io::Result<usize> {";
+    }
+    {
+      since = "1.14";
+      was = "offset as libc::off64_t";
+      is = "offset";
+    }
+  ];
   mounts = program "keystone-mounts";
   storeView = program "keystone-store-view";
 in

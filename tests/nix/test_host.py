@@ -42,12 +42,13 @@ def test_virtiofsd_gets_the_patch_for_stores_if_asked(world: World) -> None:
     assert package.endswith("-virtiofsd")
 
 
-def test_the_patch_for_stores_fits_virtiofsd_1_14(world: World) -> None:
-    patches = '{ type = "derivation"; outPath = toString (change { version = "1.14.0"; }).patches; }'
+@pytest.mark.parametrize(("version", "offset"), [("1.13.3", "offset as libc::off64_t"), ("1.14.0", "offset")])
+def test_the_patch_for_stores_fits_later_versions_of_virtiofsd(world: World, version: str, offset: str) -> None:
+    patches = f'{{ type = "derivation"; outPath = toString (change {{ version = "{version}"; }}).patches; }}'
     package = f'{{ type = "derivation"; overrideAttrs = change: {patches}; }}'
     (patch,) = world.host("virtualisation.libvirtd.qemu.vhostUserPackages", f"storeCache = true; package = {package};")
-    assert "-        ReadDir::new(&*dir, offset, buf)\n" in patch
-    assert "off64_t" not in patch
+    assert f"-        ReadDir::new(&*dir, {offset}, buf)\n" in patch
+    assert "off: u64, _flags: Option<crate::oslib::ReadvFlags>)" in patch
 
 
 def test_guests_are_shut_down_with_the_host(world: World) -> None:
