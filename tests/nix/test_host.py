@@ -48,6 +48,7 @@ def test_the_patch_for_stores_fits_later_versions_of_virtiofsd(world: World, ver
     package = f'{{ type = "derivation"; overrideAttrs = change: {patches}; }}'
     (patch,) = world.host("virtualisation.libvirtd.qemu.vhostUserPackages", f"storeCache = true; package = {package};")
     assert f"-        ReadDir::new(&*dir, {offset}, buf)\n" in patch
+    assert ("off64_t" in patch) == ("off64_t" in offset)
     assert "off: u64, _flags: Option<crate::oslib::ReadvFlags>)" in patch
 
 
