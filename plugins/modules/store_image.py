@@ -16,6 +16,8 @@ description:
     directory of the image hides what the share has at the same path, so a store path is never a mixture of both.
   - The image is made again when the closure has other paths, or when a path was rebuilt with other contents. A new
     image replaces the previous one in one step, and a running guest keeps the image that it was started with.
+  - With O(update_path), a second image takes the paths that the first one lacks, so that a new version of a system does
+    not write the whole closure again. The guest has both images, the second one above the first one.
   - Images in one directory with the same contents are one file with several names, which exists until the last name
     is removed.
   - The role P(keystone.virtiofs.vm#role) makes an image of C(vm_store_image) and adds it to the VM's disks.
@@ -38,9 +40,24 @@ options:
       - A file that is not a store image is neither replaced nor removed.
     type: path
     required: true
+  update_path:
+    description:
+      - File of the second image. It always exists, and is empty as long as the first one is complete.
+      - A guest mounts the second image (UUID 6b657973-746f-6e65-7374-6f7265757064) above the first one (UUID
+        6b657973-746f-6e65-7374-6f7265696d67), as C(storeImage) of the Nix guest module does.
+      - When the first image has to be written, the module links another one in the same directory instead if that one
+        meets O(update_limit).
+    type: path
+  update_limit:
+    description:
+      - How much the first image may lack or hold without use, in percent of the size of the closure. Above that, the
+        module writes the whole closure to the first image and empties the second one. V(0) always does so, as is
+        necessary if the guest must not see other paths than those of the closure.
+    type: int
+    default: 30
   state:
     description:
-      - Whether the image exists. V(absent) removes the image and its list.
+      - Whether the images exist. V(absent) removes them and their lists.
     type: str
     choices: [present, absent]
     default: present
@@ -68,12 +85,14 @@ EXAMPLES = r"""
 - name: Make an image of a guest's system
   keystone.virtiofs.store_image:
     path: /var/lib/libvirt/images/web-store.erofs
+    update_path: /var/lib/libvirt/images/web-store-update.erofs
     store_paths:
       - "{{ system }}"
 
 - name: Remove the image
   keystone.virtiofs.store_image:
     path: /var/lib/libvirt/images/web-store.erofs
+    update_path: /var/lib/libvirt/images/web-store-update.erofs
     state: absent
 """
 
@@ -83,8 +102,13 @@ path:
   returned: success
   type: str
   sample: /var/lib/libvirt/images/web-store.erofs
+update_path:
+  description: File of the second image; null without O(update_path).
+  returned: success
+  type: str
+  sample: /var/lib/libvirt/images/web-store-update.erofs
 exists:
-  description: Whether the image exists. In check mode, whether it exists already.
+  description: Whether every image exists. In check mode, whether it exists already.
   returned: success
   type: bool
   sample: true
@@ -93,11 +117,24 @@ size:
   returned: success
   type: int
   sample: 1073741824
+update_size:
+  description: Size of the existing second image in bytes; null without one.
+  returned: success
+  type: int
+  sample: 2097152
 store_path_count:
   description: Number of store paths in the closure; 0 with O(state=absent).
   returned: success
   type: int
   sample: 812
+unused_roots:
+  description:
+    - Paths in the first image that the closure does not have, without those that another of these paths refers to. The
+      guest sees these paths, so make them roots of Nix's garbage collector.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 problem:
   description: What failed. C(msg) combines it with RV(fix).
   returned: failure
@@ -122,7 +159,7 @@ failed_share:
 
 # Ends on a Python that is too old for the rest.
 from ..module_utils import _python  # noqa: F401 pylint: disable=unused-import
-from ..module_utils._host.store import image
+from ..module_utils._host.store import layers
 from ..module_utils._module import Module
 
 
@@ -131,6 +168,8 @@ def main() -> None:
     module = Module(
         argument_spec={
             "path": {"type": "path", "required": True},
+            "update_path": {"type": "path"},
+            "update_limit": {"type": "int", "default": 30},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "store_paths": {"type": "list", "elements": "path", "default": []},
             "store_root": {"type": "path", "default": "/"},
@@ -138,7 +177,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    module.run(lambda: image.manage(module.params, module.check_mode))
+    module.run(lambda: layers.manage(module.params, module.check_mode))
 
 
 if __name__ == "__main__":

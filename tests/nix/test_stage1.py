@@ -60,11 +60,13 @@ def test_a_persistent_layer(world: World, tmp_path: Path) -> None:
 def test_a_store_image_lies_between_the_own_store_and_the_share(world: World, tmp_path: Path) -> None:
     units = stage1(tmp_path, world, "storeImage = true;")
     assert units.problems() == []
-    mount = units.mounts["/sysroot/sysroot/nix/.store-image"]
-    assert (mount["What"], mount["Type"]) == (f"/dev/disk/by-uuid/{image.UUID}", "erofs")
-    assert {"ro", "dax"} <= set(units.options(mount["Where"]))
+    images = "/sysroot/sysroot/nix/.store-image"
+    for place, uuid in ((images, image.UUID), (f"{images}-update", image.UPDATE_UUID)):
+        mount = units.mounts[place]
+        assert (mount["What"], mount["Type"]) == (f"/dev/disk/by-uuid/{uuid}", "erofs")
+        assert {"ro", "dax"} <= set(units.options(mount["Where"]))
     assert "swiotlb=2048" in world.guest("boot.kernelParams", "storeImage = true;")
-    layers = f"/sysroot/nix/store:/sysroot/sysroot/nix/.store-image:/sysroot{RO}"
+    layers = f"/sysroot/nix/store:{images}-update:{images}:/sysroot{RO}"
     assert units.options("/sysroot/nix/store")["lowerdir"] == layers
 
 

@@ -26,6 +26,9 @@ rec {
     yes $build | head -n 100000 > $out/part/large
     echo $build > $out/part/name-$build
   '';
+  # What an image keeps when the others change.
+  steady = build "steady" "yes steady | head -c 20000000 > $out";
+  dropped = build "dropped" "echo dropped > $out";
   new = build "new" "echo new > $out";
   # Writes in two steps, and waits between them.
   growing = build "growing" ''

@@ -10,6 +10,9 @@ rec {
 
   ownStore = "/nix/store";
 
+  # What the image lacks is in a second one, which is above it.
+  storeImageUpdateMount = "${cfg.storeImageMount}-update";
+
   # QEMU's limit for the tag of a virtiofs device.
   longestShareName = 36;
 
@@ -25,7 +28,10 @@ rec {
     "${prefix}.rwStoreMount" = cfg.rwStoreMount;
   }
   // lib.optionalAttrs isOverlayStore { "${prefix}.databaseMount" = cfg.databaseMount; }
-  // lib.optionalAttrs cfg.storeImage { "${prefix}.storeImageMount" = cfg.storeImageMount; }
+  // lib.optionalAttrs cfg.storeImage {
+    "${prefix}.storeImageMount" = cfg.storeImageMount;
+    "the update of ${prefix}.storeImageMount" = storeImageUpdateMount;
+  }
   // lib.optionalAttrs (cfg.mountPoint != ownStore) { "the guest's own store" = ownStore; };
 
   # With duplicate mount points, the module system would report conflicting definitions before these assertions.

@@ -9,10 +9,19 @@
 
 let
   cfg = config.keystone.virtualization.guest.virtiofs;
-  inherit (import ./layout.nix { inherit config lib; }) areDistinct ownStore;
+  inherit (import ./layout.nix { inherit config lib; }) areDistinct ownStore storeImageUpdateMount;
 
-  # The module store_image gives it to every image.
-  storeImageUuid = "6b657973-746f-6e65-7374-6f7265696d67";
+  # An image that has the UUID from the module store_image.
+  storeImage = uuid: {
+    device = "/dev/disk/by-uuid/${uuid}";
+    fsType = "erofs";
+    options = [
+      "ro"
+      "dax=always" # on a disk, erofs turns this off
+    ];
+    noCheck = true; # nothing ever writes to it
+    neededForBoot = true;
+  };
 in
 {
   config = lib.mkIf cfg.enable (
@@ -42,7 +51,10 @@ in
               lowerdir = [
                 ownStore
               ]
-              ++ lib.optional cfg.storeImage cfg.storeImageMount
+              ++ lib.optionals cfg.storeImage [
+                storeImageUpdateMount
+                cfg.storeImageMount
+              ]
               ++ [ cfg.roStoreMount ];
               upperdir = "${cfg.rwStoreMount}/upper";
               workdir = "${cfg.rwStoreMount}/work";
@@ -66,16 +78,8 @@ in
 
       (lib.mkIf cfg.storeImage {
         fileSystems = lib.mkIf areDistinct {
-          ${cfg.storeImageMount} = {
-            device = "/dev/disk/by-uuid/${storeImageUuid}";
-            fsType = "erofs";
-            options = [
-              "ro"
-              "dax=always" # on a disk, erofs turns this off
-            ];
-            noCheck = true; # nothing ever writes to it
-            neededForBoot = true;
-          };
+          ${cfg.storeImageMount} = storeImage "6b657973-746f-6e65-7374-6f7265696d67";
+          ${storeImageUpdateMount} = storeImage "6b657973-746f-6e65-7374-6f7265757064";
         };
 
         boot.initrd.availableKernelModules = [

@@ -131,9 +131,9 @@ in
       default = false;
       example = true;
       description = ''
-        Whether the domain has a disk, or persistent memory, with an image of store paths, which `vm_store_image` of the
-        Ansible role `vm` provides. The guest reads these paths as fast as from a local disk, and all others through the
-        share. Without the image the guest does not boot. Requires a kernel with `CONFIG_FS_DAX`, which NixOS has.
+        Whether the domain has an image of store paths and the update of the image, as two disks or as persistent memory,
+        which `vm_store_image` of the Ansible role `vm` provides. The guest reads these paths as fast as from a local disk,
+        and all others through the share. Without the images the guest does not boot. Requires a kernel with `CONFIG_FS_DAX`, which NixOS has.
       '';
     };
 
@@ -141,7 +141,10 @@ in
       type = absolutePath;
       default = "/sysroot/nix/.store-image";
       example = "/nix/.store-image";
-      description = "Read-only mount point of the image of store paths.";
+      description = ''
+        Read-only mount point of the image of store paths. The mount point of its update has the same name with `-update`
+        at the end.
+      '';
     };
   };
 }

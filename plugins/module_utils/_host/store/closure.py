@@ -3,19 +3,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from ... import _commands
-from ..._errors import InvalidInput
+from ..._errors import HostError, InvalidInput
 
 STORE = "/nix/store"
 
+# How many paths a command gets at once: Linux limits its arguments to 2 MiB.
+_BATCH = 5000
+# In bytes; a path may refer to thousands of others.
+_OUTPUT_LIMIT = 64 * 2**20
 
-def read_closure(paths: Sequence[str], store_root: str) -> dict[str, str]:
-    """Every path of the closure with the hash of its contents, which may differ after the path was rebuilt."""
-    closure = sorted(set(_requisites(paths, store_root)))
-    hashes = _commands.check(["nix-store", "--query", "--hash", *closure], environment=_environment(store_root))
-    return dict(zip(closure, hashes.split()))
+
+class StorePath(NamedTuple):
+    """What a store path holds: the hash of its contents, which may differ after a rebuild, and their size in bytes."""
+
+    digest: str
+    size: int
+
+
+Closure = Mapping[str, StorePath]
+
+
+def read_closure(paths: Sequence[str], store_root: str) -> Closure:
+    """Every path of the closure, in the order of their names."""
+    registered = _registrations(sorted(set(_requisites(paths, store_root))), store_root)
+    return {path: contents for path, contents, _references in registered}
+
+
+def are_unchanged(paths: Closure, store_root: str) -> bool:
+    """Whether the host's store has all of the paths, with the same contents."""
+    try:
+        return {path: contents for path, contents, _references in _registrations(paths, store_root)} == paths
+    except HostError:
+        return False
+
+
+def roots_of(paths: Collection[str], store_root: str) -> list[str]:
+    """Those of the paths that no other of them refers to: GC roots that keep them all."""
+    registered = _registrations(paths, store_root)
+    referred = {reference for path, _contents, references in registered for reference in references - {path}}
+    return sorted(set(paths) - referred)
+
+
+def size_of(closure: Closure) -> int:
+    """The size of the contents in bytes."""
+    return sum(path.size for path in closure.values())
+
+
+def _registrations(paths: Collection[str], store_root: str) -> Iterator[tuple[str, StorePath, set[str]]]:
+    """Each path, what it holds, and what it refers to. Raises HostError when Nix does not know a path."""
+    listed = list(paths)
+    for start in range(0, len(listed), _BATCH):
+        command = ["nix-store", "--dump-db", *listed[start : start + _BATCH]]
+        lines = iter(
+            _commands.check(command, output_limit=_OUTPUT_LIMIT, environment=_environment(store_root)).splitlines()
+        )
+        # For each path: the path, hash, size, derivation (may be empty), number of references, references.
+        for path in lines:
+            digest, size, _deriver, count = (next(lines) for _ in range(4))
+            yield path, StorePath(f"sha256:{digest}", int(size)), {next(lines) for _ in range(int(count))}
 
 
 def _requisites(paths: Sequence[str], store_root: str) -> list[str]:

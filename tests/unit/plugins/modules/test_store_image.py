@@ -17,6 +17,8 @@ from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host import limits, lock
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.store import image as images
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.store.closure import StorePath, roots_of
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.store.layers import divide
 from ansible_collections.keystone.virtiofs.plugins.modules import store_image
 
 TOOLS = ("nix-store", "nix-instantiate", "mkfs.erofs", "fsck.erofs", "dump.erofs")
@@ -26,18 +28,19 @@ pytestmark = [
     pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}"),
 ]
 
-# A file that refers to a directory.
+# Two files that refer to a directory.
 PATHS = """
 rec {
   library = builtins.path { name = "library"; path = %s; };
   system = builtins.toFile "system" "refers to ${library}";
+  newer = builtins.toFile "newer" "refers to ${library}";
 }
 """
 Run = Callable[..., dict[str, Any]]
 
 
 class Store:
-    """A Nix store below a directory, with the path of a system and of the library that it refers to."""
+    """A Nix store below a directory, with two versions of a system, and the library that both refer to."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -46,7 +49,7 @@ class Store:
         (source / "folder/file").write_text("first\n")
         (source / "link").symlink_to("folder/file")
         (root / "paths.nix").write_text(PATHS % source)
-        self.library, self.system = (self._path(name) for name in ("library", "system"))
+        self.library, self.system, self.newer = (self._path(name) for name in ("library", "system", "newer"))
 
     def _path(self, name: str) -> str:
         expression = self.root / "paths.nix"
@@ -65,12 +68,13 @@ class Store:
         file.write_text(contents)
         path, _hash, _size, *rest = self.run("nix-store", "--dump-db", self.library).split("\n")
         digest = self.run("nix-hash", "--type", "sha256", f"{self.root}{self.library}").strip()
-        self.run("nix-store", "--delete", "--ignore-liveness", self.system)
+        self.run("nix-store", "--delete", "--ignore-liveness", self.system, self.newer)
         shutil.copytree(f"{self.root}{self.library}", self.root / "rebuilt", symlinks=True)
         self.run("nix-store", "--delete", "--ignore-liveness", self.library)
         shutil.copytree(self.root / "rebuilt", f"{self.root}{self.library}", symlinks=True)
         self.run("nix-store", "--load-db", stdin="\n".join([path, digest, "1", *rest]))
         self._path("system")
+        self._path("newer")
 
 
 @pytest.fixture
@@ -315,10 +319,10 @@ def test_check_mode_predicts_and_changes_nothing(make: Run, run: Run, store: Sto
 
 
 def test_the_diff_has_paths_and_hashes(make: Run, run: Run, store: Store) -> None:
-    diff = make()["diff"]
+    [diff] = make()["diff"]
     assert diff["before"] == ""
     assert [line.split(" sha256:")[0] for line in diff["after"].splitlines()] == sorted([store.library, store.system])
-    removed = run(state="absent")["diff"]
+    [removed] = run(state="absent")["diff"]
     assert (removed["before"], removed["after"]) == (diff["after"], "")
 
 
@@ -407,7 +411,7 @@ def test_a_run_interrupted_before_the_list_is_repeated(
     with monkeypatch.context() as patch:
         patch.setattr(images.writing, "replace_file", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            images.StoreImage(str(path)).make({store.library: "hash"}, str(store.root), 60)
+            images.StoreImage(str(path)).make({store.library: StorePath("hash", 1)}, str(store.root), 60)
     assert make()["changed"], "the image holds another closure than the list said before"
 
 
@@ -499,3 +503,186 @@ def test_a_missing_tool_is_named(make: Run, path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", str(tools))
     assert make()["msg"].startswith("mkfs.erofs is not installed. Install mkfs.erofs; the role keystone.virtiofs.host")
     assert files(path.parent) == []
+
+
+@pytest.fixture
+def update_path(path: Path) -> Path:
+    return path.with_name("web-store-update.erofs")
+
+
+@pytest.fixture
+def renew(run: Run, update_path: Path) -> Run:
+    """Run the module with the closure of one path and with an update, which may be large."""
+    return lambda of, **options: run(
+        store_paths=[of], **{"update_path": str(update_path), "update_limit": 90, **options}
+    )
+
+
+def names(image: Path, folder: Path) -> set[str]:
+    return {name.partition("/")[0].partition("-")[2] for name in unpack(image, folder)}
+
+
+def test_a_new_image_has_an_empty_update(
+    renew: Run, store: Store, path: Path, update_path: Path, tmp_path: Path
+) -> None:
+    result = renew(store.system)
+    assert (result["changed"], result["exists"], result["unused_roots"]) == (True, True, [])
+    assert result["update_size"] == update_path.stat().st_size == 2**21
+    assert names(path, tmp_path / "base") == {"library", "system"}
+    assert names(update_path, tmp_path / "update") == set()
+    shown = subprocess.run(["blkid", "--probe", update_path], capture_output=True, text=True, check=True).stdout
+    assert f'UUID="{images.UPDATE_UUID}"' in shown
+    assert not renew(store.system)["changed"]
+
+
+def test_an_update_has_what_the_base_lacks(
+    renew: Run, store: Store, path: Path, update_path: Path, tmp_path: Path
+) -> None:
+    renew(store.system)
+    base = path.stat()
+    predicted, result = renew(store.newer, check=True), renew(store.newer)
+    assert predicted["diff"] == result["diff"]
+    assert (result["changed"], result["store_path_count"], result["unused_roots"]) == (True, 2, [store.system])
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (base.st_ino, base.st_mtime_ns)
+    assert names(update_path, tmp_path / "update") == {"newer"}
+    assert not renew(store.newer)["changed"]
+
+
+def test_an_update_that_is_too_large_becomes_a_new_base(
+    renew: Run, store: Store, path: Path, update_path: Path, tmp_path: Path
+) -> None:
+    renew(store.system)
+    renew(store.newer)
+    result = renew(store.newer, update_limit=0)
+    assert (result["changed"], result["unused_roots"]) == (True, [])
+    assert names(path, tmp_path / "base") == {"library", "newer"}
+    assert names(update_path, tmp_path / "update") == set()
+
+
+def test_a_path_that_the_host_has_no_longer_is_not_kept(renew: Run, store: Store, path: Path, tmp_path: Path) -> None:
+    renew(store.system)
+    store.run("nix-store", "--delete", "--ignore-liveness", store.system)
+    assert renew(store.newer)["unused_roots"] == []
+    assert names(path, tmp_path / "base") == {"library", "newer"}
+
+
+def test_a_path_that_the_host_no_longer_allows_is_not_kept(
+    renew: Run, store: Store, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renew(store.system)
+    file = tmp_path / "limits.json"
+    file.write_text(json.dumps({"sources": [str(store.root), store.newer, store.library]}))
+    monkeypatch.setattr(limits, "FILE", file)
+    assert renew(store.newer)["unused_roots"] == []
+    assert names(path, tmp_path / "base") == {"library", "newer"}
+
+
+@pytest.mark.parametrize(
+    "line", [b"--delete sha256:0 1\n", b"/nix/store/x sha256:0 1\n", b"/nix/store", b"\n", b"\xff\n", b"twice"]
+)
+def test_a_list_that_the_module_has_not_written_counts_for_nothing(
+    renew: Run, store: Store, path: Path, tmp_path: Path, line: bytes
+) -> None:
+    renew(store.system)
+    listed = path.with_name("web-store.erofs.paths")
+    text = listed.read_bytes()
+    listed.write_bytes(text * 2 if line == b"twice" else text + line)
+    assert renew(store.newer)["unused_roots"] == []
+    assert names(path, tmp_path / "base") == {"library", "newer"}
+
+
+def test_a_list_that_another_user_can_have_written_counts_for_nothing(
+    renew: Run, store: Store, path: Path, tmp_path: Path
+) -> None:
+    renew(store.system)
+    os.chown(path.with_name("web-store.erofs.paths"), 1234, 1234)
+    assert renew(store.newer)["unused_roots"] == []
+    assert names(path, tmp_path / "base") == {"library", "newer"}
+
+
+def test_the_roots_of_unused_paths_keep_them_all(store: Store, renew: Run, path: Path) -> None:
+    renew(store.system)
+    other = store.run("nix-store", "--add", store.root / "paths.nix").strip()
+    # As many do, it refers to itself.
+    *registered, _none = store.run("nix-store", "--dump-db", other).splitlines()
+    store.run("nix-store", "--load-db", stdin="\n".join([*registered, "1", other, ""]))
+    everything = images.StoreImage(str(path)).contents() or {}
+    assert roots_of([*everything, other], str(store.root)) == sorted([store.system, other])
+
+
+def test_a_new_guest_takes_the_base_of_another(renew: Run, store: Store, path: Path, update_path: Path) -> None:
+    renew(store.system)
+    renew(store.newer)
+    others = [path.with_name("mail-store.erofs"), path.with_name("mail-store-update.erofs")]
+    result = renew(store.newer, path=str(others[0]), update_path=str(others[1]))
+    assert result["unused_roots"] == [store.system]
+    assert others[0].samefile(path)
+    assert others[1].samefile(update_path)
+    assert not renew(store.newer)["changed"]
+
+
+def test_guests_share_base_and_update(renew: Run, store: Store, path: Path, update_path: Path) -> None:
+    others = [path.with_name("mail-store.erofs"), path.with_name("mail-store-update.erofs")]
+    for closure in (store.system, store.newer):
+        renew(closure)
+        renew(closure, path=str(others[0]), update_path=str(others[1]))
+        assert others[0].samefile(path)
+        assert others[1].samefile(update_path)
+
+
+def test_a_base_is_no_update_of_another_guest(make: Run, store: Store, path: Path, update_path: Path) -> None:
+    """A guest finds each by its UUID, whatever is in it."""
+    make()
+    update = images.StoreImage(str(update_path), images.UPDATE_UUID)
+    update.make(images.StoreImage(str(path)).contents() or {}, str(store.root), 60)
+    assert update.has_uuid()
+
+
+def test_absent_removes_the_update(renew: Run, run: Run, store: Store, path: Path, update_path: Path) -> None:
+    renew(store.system)
+    result = run(state="absent", update_path=str(update_path))
+    assert (result["changed"], result["exists"], result["update_size"]) == (True, False, None)
+    assert files(path.parent) == []
+    assert not run(state="absent", update_path=str(update_path))["changed"]
+
+
+def test_an_update_is_not_written_over_another_file(renew: Run, store: Store, path: Path, update_path: Path) -> None:
+    renew(store.system)
+    wrong = renew(store.system, update_path=str(path.with_name("other.erofs")), path=str(update_path))
+    assert wrong["msg"].startswith(f"path {update_path} exists and is not a store image")
+
+
+@pytest.mark.parametrize("update", ["images/web-store.erofs", "images/web-store.erofs.paths", "link/web-store.erofs"])
+def test_an_update_is_not_written_over_its_base(
+    renew: Run, store: Store, path: Path, tmp_path: Path, update: str
+) -> None:
+    (tmp_path / "link").symlink_to(path.parent)
+    wrong = renew(store.system, update_path=str(tmp_path / update))
+    assert wrong["msg"].startswith(f"update_path {tmp_path / update} is a file of the other image. Choose another")
+    assert files(path.parent) == []
+
+
+@pytest.mark.parametrize(
+    ("sizes", "wanted", "kept"),
+    [
+        ({"a": 70, "b": 30}, {"a": 70, "b": 30}, True),
+        ({"a": 70, "b": 30}, {"a": 70, "b": 30, "c": 30}, True),
+        ({"a": 70, "b": 30}, {"a": 70, "b": 30, "c": 50}, False),  # lacks too much
+        ({"a": 70, "b": 21}, {"a": 70}, True),
+        ({"a": 70, "b": 30}, {"a": 70}, False),  # holds too much in vain
+        ({"a": 10, "b": 90}, {"a": 15, "b": 90}, True),  # a has other contents
+        ({"a": 30, "b": 70}, {"a": 35, "b": 70}, False),
+        ({}, {"a": 1}, False),
+    ],
+)
+def test_a_base_is_kept_while_its_update_is_small(sizes: dict[str, int], wanted: dict[str, int], kept: bool) -> None:
+    base, closure = ({name: StorePath(str(size), size) for name, size in of.items()} for of in (sizes, wanted))
+    below, above = divide(closure, base, 30)
+    assert below == (base if kept else closure)
+    assert {**below, **above}.items() >= closure.items(), "the guest sees the closure"
+
+
+def test_a_limit_of_nothing_keeps_no_other_base() -> None:
+    base, closure = ({path: StorePath("", 0) for path in paths} for paths in ("ab", "a"))
+    assert divide(closure, base, 0) == (closure, {})
+    assert divide(closure, closure, 0) == (closure, {})
