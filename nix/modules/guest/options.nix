@@ -133,7 +133,8 @@ in
       description = ''
         Whether the domain has an image of store paths and the update of the image, as two disks or as persistent memory,
         which `vm_store_image` of the Ansible role `vm` provides. The guest reads these paths as fast as from a local disk,
-        and all others through the share. Without the images the guest does not boot. Requires a kernel with `CONFIG_FS_DAX`, which NixOS has.
+        and all others through the share. Without the images the guest does not boot. Requires a kernel with
+        `CONFIG_FS_DAX`, which NixOS has.
       '';
     };
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import ast
 import json
+import random
+import runpy
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +53,20 @@ def test_a_row_says_how_it_is_mounted(row: dict[str, Any]) -> None:
     assert {"id", "title"} < row.keys() <= known
     assert sum(way in row for way in ("type", "share", "flags")) == 1
     assert row.get("share", {}).keys() <= {field.option for field in schema.SHARE}
+
+
+def test_a_synthetic_store_has_the_shape_that_it_says(tmp_path: Path) -> None:
+    """The sizes are a sample: with 950 files, their mean may be twice the distribution's, or half of it."""
+    synthetic = runpy.run_path(str(ROLE / "files/prepare"))["synthetic"]
+    chance = random.Random(1)  # noqa: S311
+    trees = [synthetic(number, tmp_path, chance) for number in range(50)]
+    files = [file for file in tmp_path.rglob("file-*") if not file.is_symlink()]
+    assert len(files) == 50 * 19
+    assert len(list(trees[0].rglob("part-*"))) == 5
+    assert all(link.is_file() for link in trees[0].glob("link-*"))
+    sizes = [file.stat().st_size for file in files]
+    assert 70_000 < statistics.mean(sizes) < 280_000
+    assert 5_000 < statistics.median(sizes) < 9_000
 
 
 def sample(row: str, workload: str, cache: str, *seconds: float) -> dict[str, Any]:
