@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from ... import _commands
@@ -58,13 +59,12 @@ def _registrations(paths: Collection[str], store_root: str) -> Iterator[tuple[st
     listed = list(paths)
     for start in range(0, len(listed), _BATCH):
         command = ["nix-store", "--dump-db", *listed[start : start + _BATCH]]
-        lines = iter(
-            _commands.check(command, output_limit=_OUTPUT_LIMIT, environment=_environment(store_root)).splitlines()
-        )
+        dump = _commands.check(command, output_limit=_OUTPUT_LIMIT, environment=_environment(store_root))
+        lines = iter(dump.splitlines())
         # For each path: the path, hash, size, derivation (may be empty), number of references, references.
         for path in lines:
-            digest, size, _deriver, count = (next(lines) for _ in range(4))
-            yield path, StorePath(f"sha256:{digest}", int(size)), {next(lines) for _ in range(int(count))}
+            digest, size, _deriver, count = islice(lines, 4)
+            yield path, StorePath(f"sha256:{digest}", int(size)), set(islice(lines, int(count)))
 
 
 def _requisites(paths: Sequence[str], store_root: str) -> list[str]:
