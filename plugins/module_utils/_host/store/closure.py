@@ -34,19 +34,19 @@ def read_closure(paths: Sequence[str], store_root: str) -> Closure:
     return {path: contents for path, contents, _references in registered}
 
 
-def are_unchanged(paths: Closure, store_root: str) -> bool:
-    """Whether the host's store has all of the paths, with the same contents."""
+def roots_of(paths: Closure, store_root: str) -> list[str] | None:
+    """GC roots that keep the paths: those that no other of them refers to.
+
+    None unless the host's store has all of the paths, with the same contents.
+    """
     try:
-        return {path: contents for path, contents, _references in _registrations(paths, store_root)} == paths
+        registered = list(_registrations(paths, store_root))
     except HostError:
-        return False
-
-
-def roots_of(paths: Collection[str], store_root: str) -> list[str]:
-    """Those of the paths that no other of them refers to: GC roots that keep them all."""
-    registered = _registrations(paths, store_root)
+        return None
+    if {path: contents for path, contents, _references in registered} != paths:
+        return None
     referred = {reference for path, _contents, references in registered for reference in references - {path}}
-    return sorted(set(paths) - referred)
+    return sorted(paths.keys() - referred)
 
 
 def size_of(closure: Closure) -> int:

@@ -7,7 +7,8 @@ Writing an image takes seconds for each GiB. A base stays while its update is sm
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..._domain.values import between, check_absolute, check_file
 from ..._errors import HostError, InvalidInput
 from ..files.sources import real_path
 from ..limits import Limits, read_limits
-from .closure import Closure, are_unchanged, read_closure, roots_of, size_of
+from .closure import Closure, read_closure, roots_of, size_of
 from .image import UPDATE_UUID, UUID, StoreImage, describe
 
 # The images by the options that name their files, in the order in which they are written: a guest that starts in
@@ -40,18 +41,17 @@ def manage(params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
         raise HostError(f"store image {params['path']}: {error}", fix=fix) from error
 
 
-def divide(closure: Closure, base: Closure, limit: int) -> tuple[Closure, Closure]:
-    """What base and update hold: the base as it is if this leaves little to the update, otherwise everything.
+def update_of(base: Closure, closure: Closure, limit: int) -> Closure | None:
+    """What a base lacks of a closure; None when the base is too different to be kept.
 
     ``limit`` is how much the base may lack or hold without use, in percent of the closure.
     """
-    if limit == 0:
-        return (base if base == closure else closure), {}
     lacking = {path: contents for path, contents in closure.items() if base.get(path) != contents}
     unused = {path: contents for path, contents in base.items() if closure.get(path) != contents}
     if 100 * (size_of(lacking) + size_of(unused)) > limit * size_of(closure):
-        return closure, {}
-    return base, lacking
+        return None
+    # Without regard to sizes, which are 0 where Nix does not know them.
+    return None if limit == 0 and base != closure else lacking
 
 
 def _check_values(params: Mapping[str, Any]) -> None:
@@ -75,7 +75,8 @@ def _present(images: Images, params: Mapping[str, Any], check_mode: bool) -> dic
     _check_sources(params["store_paths"], limits)
     closure = read_closure(params["store_paths"], root)
     _check_sources(closure, limits)
-    before, after = _contents(images), _wanted(images, closure, params, limits)
+    before = _contents(images)
+    after, unused_roots = _wanted(images, before["path"], closure, params, limits)
     changed = False
     for option, image in images.items():
         outdated = before[option] != after[option]
@@ -87,29 +88,28 @@ def _present(images: Images, params: Mapping[str, Any], check_mode: bool) -> dic
     return _result(images, before, after) | {
         "changed": changed,
         "store_path_count": len(closure),
-        "unused_roots": roots_of(after["path"].keys() - closure.keys(), root),
+        "unused_roots": unused_roots,
     }
 
 
-def _wanted(images: Images, closure: Closure, params: Mapping[str, Any], limits: Limits) -> Contents:
-    """What the images have to hold, by the options that name their files."""
+def _wanted(
+    images: Images, own_base: Closure | None, closure: Closure, params: Mapping[str, Any], limits: Limits
+) -> tuple[Contents, list[str]]:
+    """What the images have to hold, by the options that name their files, and GC roots of the unused paths in them."""
     if "update_path" not in images:
-        return {"path": closure}
-    for base in _bases(images["path"]):
-        kept, update = divide(closure, base, params["update_limit"])
-        unused = {path: contents for path, contents in kept.items() if path not in closure}
+        return {"path": closure}, []
+    # A base of another guest is shared, as one file.
+    bases = chain([own_base], (other.contents() for other in images["path"].others()))
+    for base in filter(None, bases):
+        update = update_of(base, closure, params["update_limit"])
+        unused = {path: contents for path, contents in base.items() if path not in closure}
+        if update is None or not _are_allowed(unused, limits):
+            continue
         # The guest must not see what the host's store no longer has, or has with other contents.
-        if kept is base and _are_allowed(unused, limits) and are_unchanged(unused, params["store_root"]):
-            return {"path": kept, "update_path": update}
-    return {"path": closure, "update_path": {}}
-
-
-def _bases(image: StoreImage) -> Iterator[Closure]:
-    """What the image holds, then what the images of other guests hold: a shared base is one file."""
-    for candidate in (image, *image.others()):
-        contents = candidate.contents()
-        if contents is not None:
-            yield contents
+        roots = roots_of(unused, params["store_root"])
+        if roots is not None:
+            return {"path": base, "update_path": update}, roots
+    return {"path": closure, "update_path": {}}, []
 
 
 def _absent(images: Images, check_mode: bool) -> dict[str, Any]:

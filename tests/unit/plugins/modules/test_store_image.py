@@ -17,8 +17,12 @@ from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host import limits, lock
 from ansible_collections.keystone.virtiofs.plugins.module_utils._host.store import image as images
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host.store.closure import StorePath, roots_of
-from ansible_collections.keystone.virtiofs.plugins.module_utils._host.store.layers import divide
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.store.closure import (
+    StorePath,
+    read_closure,
+    roots_of,
+)
+from ansible_collections.keystone.virtiofs.plugins.module_utils._host.store.layers import update_of
 from ansible_collections.keystone.virtiofs.plugins.modules import store_image
 
 TOOLS = ("nix-store", "nix-instantiate", "mkfs.erofs", "fsck.erofs", "dump.erofs")
@@ -606,8 +610,10 @@ def test_the_roots_of_unused_paths_keep_them_all(store: Store, renew: Run, path:
     # As many do, it refers to itself.
     *registered, _none = store.run("nix-store", "--dump-db", other).splitlines()
     store.run("nix-store", "--load-db", stdin="\n".join([*registered, "1", other, ""]))
-    everything = images.StoreImage(str(path)).contents() or {}
-    assert roots_of([*everything, other], str(store.root)) == sorted([store.system, other])
+    everything = {**(images.StoreImage(str(path)).contents() or {}), **read_closure([other], str(store.root))}
+    assert roots_of(everything, str(store.root)) == sorted([store.system, other])
+    changed = {**everything, store.library: StorePath("sha256:0", 1)}
+    assert roots_of(changed, str(store.root)) is None, "the store has other contents"
 
 
 def test_a_new_guest_takes_the_base_of_another(renew: Run, store: Store, path: Path, update_path: Path) -> None:
@@ -677,12 +683,13 @@ def test_an_update_is_not_written_over_its_base(
 )
 def test_a_base_is_kept_while_its_update_is_small(sizes: dict[str, int], wanted: dict[str, int], kept: bool) -> None:
     base, closure = ({name: StorePath(str(size), size) for name, size in of.items()} for of in (sizes, wanted))
-    below, above = divide(closure, base, 30)
-    assert below == (base if kept else closure)
+    update = update_of(base, closure, 30)
+    assert (update is not None) == kept
+    below, above = (base, update) if update is not None else (closure, {})
     assert {**below, **above}.items() >= closure.items(), "the guest sees the closure"
 
 
 def test_a_limit_of_nothing_keeps_no_other_base() -> None:
     base, closure = ({path: StorePath("", 0) for path in paths} for paths in ("ab", "a"))
-    assert divide(closure, base, 0) == (closure, {})
-    assert divide(closure, closure, 0) == (closure, {})
+    assert update_of(base, closure, 0) is None
+    assert update_of(closure, closure, 0) == {}
